@@ -1,0 +1,94 @@
+//! What one host is told: its part of every blueprint that names it.
+
+use std::collections::BTreeMap;
+
+use crate::{ClusterId, ClusterName, HostName, Incarnation, Life, Member, NodeId, Port, Setting, Topology};
+
+/// How far an instance should go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Want {
+    /// Called off before it ever formed: stopped, and its directory set aside.
+    SetAside,
+    /// Directory and files written, nothing started.
+    Prepared,
+    /// The server runs.
+    Running,
+}
+
+/// What should be at one port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceAssignment {
+    /// Client port.
+    pub port: Port,
+    /// Its node id; there is a member of the topology with this id.
+    pub node_id: NodeId,
+    /// The directory's life.
+    pub life: Life,
+    /// How far it should go.
+    pub want: Want,
+}
+
+/// A cluster, as one host sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterAssignment {
+    /// Its name.
+    pub cluster: ClusterName,
+    /// Which of those that had this name.
+    pub cluster_id: ClusterId,
+    /// Its life.
+    pub incarnation: Incarnation,
+    /// Formation was proved once.
+    pub formed: bool,
+    /// Everyone, in the same order on every host.
+    pub members: Vec<Member>,
+    /// The operator's own lines of redis.conf.
+    pub settings: Vec<Setting>,
+    /// Copies beside each master, at least.
+    pub replicas: u32,
+    /// Those of this host, by port.
+    pub instances: Vec<InstanceAssignment>,
+}
+
+impl ClusterAssignment {
+    /// What CLUSTER NODES should say on every instance.
+    pub fn topology(&self) -> Topology {
+        Topology::of_members(&self.members)
+    }
+
+    /// The member with that id.
+    pub fn member(&self, id: NodeId) -> Option<&Member> {
+        self.members.iter().find(|member| member.node_id == id)
+    }
+
+    /// How many replicas the shard has in the blueprint.
+    pub fn replicas_of(&self, shard: u32) -> usize {
+        self.members.iter().filter(|member| member.shard == shard).count().saturating_sub(1)
+    }
+}
+
+/// All that one host has to be. No port stands in two clusters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostAssignment {
+    /// Whose.
+    pub host: HostName,
+    /// By name.
+    pub clusters: Vec<ClusterAssignment>,
+}
+
+impl HostAssignment {
+    /// Nothing yet.
+    pub fn empty(host: HostName) -> Self {
+        Self { host, clusters: Vec::new() }
+    }
+
+    /// Every instance with its cluster, by port.
+    pub fn by_port(&self) -> BTreeMap<Port, (&ClusterAssignment, &InstanceAssignment)> {
+        let mut map = BTreeMap::new();
+        for cluster in &self.clusters {
+            for instance in &cluster.instances {
+                map.insert(instance.port, (cluster, instance));
+            }
+        }
+        map
+    }
+}

@@ -1,0 +1,46 @@
+//! What agent, coordinator and CLI have in common: the wire protocol, the vocabulary as types, and the only
+//! conversions between the two.
+//!
+//! There is no I/O here and no decision. A value of one of these types has been checked: a [`Port`] leaves room for its
+//! bus port, a [`SlotRange`] is not empty, a [`NodeId`] is 20 bytes. Wire integers and strings die in [`convert`].
+//!
+//! Reading order: [`names`], [`ids`], [`ports`], [`slots`], [`server`], [`topology`], [`view`], [`spec`],
+//! [`assignment`], [`report`], [`convert`], [`failure`].
+
+pub mod assignment;
+pub mod convert;
+pub mod failure;
+pub mod ids;
+pub mod names;
+pub mod ports;
+pub mod report;
+pub mod server;
+pub mod slots;
+pub mod spec;
+pub mod topology;
+pub mod view;
+
+pub use assignment::{ClusterAssignment, HostAssignment, InstanceAssignment, Want};
+pub use ids::{ClusterId, Generation, Incarnation, Life, NodeId, OperationId, Sha256, Term};
+pub use names::{ClusterName, HostName};
+pub use ports::{BusOffset, Port, PortSet};
+pub use report::{Hello, InstanceState, InstanceStatus, NodeView, PortUse, Report};
+pub use server::{Dialect, Flavour, ServerVersion};
+pub use slots::{SLOTS, SlotRange};
+pub use spec::{Setting, Spec, SpecHost};
+pub use topology::{Member, Role, Topology};
+
+/// The messages and services as generated from `proto/muster/v1/*.proto`.
+#[allow(missing_docs, clippy::all, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+pub mod wire {
+    tonic::include_proto!("muster.v1");
+}
+
+/// The encoded descriptor set of every message and service, for reflection and for the compatibility test.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/muster.binpb"));
+
+/// The version of the agents' protocol that this build speaks. The coordinator also takes the one before it.
+pub const PROTOCOL: u32 = 1;
+
+/// The version of Muster, as every binary prints it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
