@@ -24,7 +24,7 @@ pub use assignment::{ClusterAssignment, HostAssignment, InstanceAssignment, Want
 pub use ids::{ClusterId, Generation, Incarnation, Life, NodeId, OperationId, Sha256, Term};
 pub use names::{ClusterName, HostName};
 pub use ports::{BusOffset, Port, PortSet};
-pub use report::{Hello, InstanceState, InstanceStatus, NodeView, PortUse, Report};
+pub use report::{Hello, InstanceState, InstanceStatus, NodeView, PortUse, Report, Server};
 pub use server::{Dialect, Flavour, ServerVersion};
 pub use slots::{SLOTS, SlotRange};
 pub use spec::{Setting, Spec, SpecHost};

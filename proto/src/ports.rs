@@ -158,9 +158,11 @@ impl TryFrom<Vec<String>> for PortSet {
 
 impl From<PortSet> for Vec<String> {
     fn from(set: PortSet) -> Self {
-        vec![set.to_string()].into_iter().filter(|text| !text.is_empty()).flat_map(|text| {
-            text.split(", ").map(str::to_owned).collect::<Vec<_>>()
-        }).collect()
+        vec![set.to_string()]
+            .into_iter()
+            .filter(|text| !text.is_empty())
+            .flat_map(|text| text.split(", ").map(str::to_owned).collect::<Vec<_>>())
+            .collect()
     }
 }
 
@@ -231,7 +233,10 @@ mod tests {
             (&["7000-"], "\"\" is neither a port like 7000 nor a range like 7000-7005"),
             (&["7000-6999"], "the range \"7000-6999\" ends before it begins"),
             (&["7000-7002", "7001"], "port 7001 is listed twice"),
-            (&["7000", "17000"], "port 17000 cannot be used together with port 7000: 17000 would be the bus port of 7000"),
+            (
+                &["7000", "17000"],
+                "port 17000 cannot be used together with port 7000: 17000 would be the bus port of 7000",
+            ),
         ];
         for (words, expected) in cases {
             assert_eq!(say(words), *expected, "{words:?}");

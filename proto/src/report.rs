@@ -38,8 +38,6 @@ pub struct Hello {
     pub rack: Option<String>,
     /// Failure domains, when said.
     pub zone: Option<String>,
-    /// What it would start, or why nothing.
-    pub server: Result<Server, String>,
     /// The highest term obeyed.
     pub term: Term,
     /// The agent process.
@@ -106,8 +104,6 @@ pub struct NodeView {
     pub troubles: Vec<String>,
     /// Keys in its database.
     pub keys: u64,
-    /// Loading from disk; serves nothing yet.
-    pub loading: bool,
     /// Its configEpoch.
     pub config_epoch: u64,
 }
@@ -141,17 +137,26 @@ pub struct InstanceStatus {
     pub node_id: NodeId,
 }
 
+impl NodeView {
+    /// Equal but for the text of CLUSTER NODES, whose ping times differ at every look.
+    pub fn same_but_text(&self, other: &Self) -> bool {
+        Self { nodes_text: other.nodes_text.clone(), ..self.clone() } == *other
+    }
+}
+
 impl InstanceStatus {
     /// `server1:7000`, as people call it.
     pub fn name(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
 
-    /// Equal but for ages: nothing that is worth a new report has changed.
+    /// Equal but for ages and ping times: nothing that is worth a new report has changed.
     pub fn same_but_age(&self, other: &Self) -> bool {
-        let mut other = other.clone();
-        other.view_age = self.view_age;
-        *self == other
+        let same_view = match (&self.view, &other.view) {
+            (Some(one), Some(two)) => one.same_but_text(two),
+            (one, two) => one.is_none() && two.is_none(),
+        };
+        same_view && Self { view_age: other.view_age, view: other.view.clone(), ..self.clone() } == *other
     }
 }
 
@@ -185,6 +190,8 @@ pub struct Report {
     pub instances: Vec<InstanceStatus>,
     /// Offered ports and their use.
     pub ports: Vec<(Port, PortUse)>,
+    /// What it would start, or why nothing.
+    pub server: Result<Server, String>,
 }
 
 impl Report {
@@ -193,7 +200,15 @@ impl Report {
         let instances = self.instances.len() == other.instances.len()
             && self.instances.iter().zip(&other.instances).all(|(one, two)| one.same_but_age(two));
         instances
-            && (self.term, self.received, self.accepted, self.converged, &self.refusal, &self.ports)
-                == (other.term, other.received, other.accepted, other.converged, &other.refusal, &other.ports)
+            && (self.term, self.received, self.accepted, self.converged, &self.refusal, &self.ports, &self.server)
+                == (
+                    other.term,
+                    other.received,
+                    other.accepted,
+                    other.converged,
+                    &other.refusal,
+                    &other.ports,
+                    &other.server,
+                )
     }
 }

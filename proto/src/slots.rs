@@ -23,11 +23,7 @@ pub struct SlotRange {
 impl SlotRange {
     /// From its ends.
     pub fn new(first: u16, last: u16) -> Result<Self, SlotError> {
-        if first <= last && last < SLOTS {
-            Ok(Self { first, last })
-        } else {
-            Err(SlotError(format!("{first}-{last}")))
-        }
+        if first <= last && last < SLOTS { Ok(Self { first, last }) } else { Err(SlotError(format!("{first}-{last}"))) }
     }
 
     /// The range of shard `nth` of `shards`: edge i lies at round(i * 16384 / shards), so sizes differ by one at most.
@@ -70,11 +66,7 @@ impl SlotRange {
 impl fmt::Display for SlotRange {
     /// As CLUSTER NODES writes it: `0-5460`, or `7` alone.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.first == self.last {
-            write!(f, "{}", self.first)
-        } else {
-            write!(f, "{}-{}", self.first, self.last)
-        }
+        if self.first == self.last { write!(f, "{}", self.first) } else { write!(f, "{}-{}", self.first, self.last) }
     }
 }
 

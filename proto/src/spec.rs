@@ -15,13 +15,15 @@ pub const MASTERS_MIN: u32 = 3;
 /// Most masters: Redis' documentation advises against more than 1000 nodes.
 pub const MASTERS_MAX: u32 = 1000;
 
-/// Lines of redis.conf that are Muster's to write. `include` and `loadmodule-like` indirections are among them where they
-/// could smuggle in one of the others.
+/// Lines of redis.conf that are Muster's to write, or that would take away what it works with: commands, log-ins,
+/// addresses. Where a server has two names for one directive, both stand here.
 pub const OWNED: &[(&str, &str)] = &[
     ("port", "it follows from the spec's `ports`"),
     ("bind", "instances listen on their host's `address`"),
     ("bind-source-addr", "it is the host's `address`"),
     ("tls-port", "TLS is not spoken yet"),
+    ("tls-cluster", "TLS is not spoken yet"),
+    ("tls-replication", "TLS is not spoken yet"),
     ("unixsocket", "the agent speaks to its instances over it"),
     ("unixsocketperm", "the agent's socket is for the agent alone"),
     ("cluster-enabled", "every instance is a cluster node"),
@@ -31,6 +33,12 @@ pub const OWNED: &[(&str, &str)] = &[
     ("cluster-announce-port", "it is the client port"),
     ("cluster-announce-tls-port", "TLS is not spoken yet"),
     ("cluster-announce-bus-port", "it follows from the client port"),
+    ("cluster-announce-hostname", "it would be one name for all instances; clients are sent to addresses"),
+    ("cluster-announce-client-ipv4", "it would be one address for all instances"),
+    ("cluster-announce-client-ipv6", "it would be one address for all instances"),
+    ("cluster-announce-client-port", "it would be one port for all instances"),
+    ("cluster-announce-client-tls-port", "TLS is not spoken yet"),
+    ("cluster-preferred-endpoint-type", "clients are sent to addresses; instances announce nothing else"),
     ("cluster-allow-replica-migration", "replicas that move by themselves undo the placement"),
     ("cluster-migration-barrier", "replicas that move by themselves undo the placement"),
     ("daemonize", "the agent supervises the process"),
@@ -45,6 +53,14 @@ pub const OWNED: &[(&str, &str)] = &[
     ("slaveof", "roles are the cluster's"),
     ("include", "an included file could set what Muster owns; write its lines into the spec"),
     ("protected-mode", "the instance must be reachable for its peers"),
+    ("rename-command", "the agent and the replicas need every command under its own name"),
+    ("requirepass", "passwords are not spoken yet: the agent and the replicas could not log in"),
+    ("masterauth", "passwords are not spoken yet: a master without one refuses a replica that sends it"),
+    ("primaryauth", "passwords are not spoken yet: a master without one refuses a replica that sends it"),
+    ("masteruser", "passwords are not spoken yet: a master without the user refuses the replica"),
+    ("primaryuser", "passwords are not spoken yet: a master without the user refuses the replica"),
+    ("user", "users are not spoken yet: it could take rights from the one that agent and replicas use"),
+    ("aclfile", "users are not spoken yet: it could take rights from the one that agent and replicas use"),
 ];
 
 /// One line of redis.conf.
@@ -112,7 +128,9 @@ pub enum SpecError {
     #[error("replicas: {0} is more than {REPLICAS_MAX}")]
     Replicas(u32),
     /// Too few or too many.
-    #[error("masters: {0} is not {MASTERS_MIN}-{MASTERS_MAX}; fewer than three cannot elect a successor for a dead one")]
+    #[error(
+        "masters: {0} is not {MASTERS_MIN}-{MASTERS_MAX}; fewer than three cannot elect a successor for a dead one"
+    )]
     Masters(u32),
     /// Not a directive.
     #[error("redis.config: {key:?} is no redis.conf directive: use a-z, 0-9, '-' and '.'")]
@@ -190,3 +208,6 @@ fn check_setting(setting: &Setting) -> Result<(), SpecError> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

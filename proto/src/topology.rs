@@ -182,3 +182,6 @@ impl fmt::Display for Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

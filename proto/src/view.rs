@@ -1,8 +1,8 @@
 //! Reads CLUSTER NODES: one node's own view of its cluster.
 //!
 //! A line is `<id> <ip:port@bus[,hostname[,aux]]> <flags> <master|-> <ping> <pong> <epoch> <link> [slots ...]`
-//! (`clusterGenNodeDescription` in cluster.c, Redis 4.0 to 8.x and Valkey to 9.1). The text comes from a server that may
-//! be anybody's, so nothing in it is trusted: what does not parse is an error that names the line.
+//! (`clusterGenNodeDescription` in cluster.c, Redis 4.0 to 8.x and Valkey to 9.1). The text comes from a server that
+//! may be anybody's, so nothing in it is trusted: what does not parse is an error that names the line.
 
 use std::net::IpAddr;
 
@@ -155,7 +155,8 @@ e0c7961a1b07ab655bc31d8dfd583da565ec167d :0@0 master,noaddr - 0 0 6 disconnected
 
     #[test]
     fn the_digest_ignores_order_times_and_epochs() {
-        let other: String = SEED.lines().rev().map(|line| format!("{}\n", line.replace("1496130078744 3", "9 8"))).collect();
+        let other: String =
+            SEED.lines().rev().map(|line| format!("{}\n", line.replace("1496130078744 3", "9 8"))).collect();
         assert_eq!(parse(SEED).unwrap().topology.digest(), parse(&other).unwrap().topology.digest());
         let moved = SEED.replace("5462-10922", "5463-10922");
         assert_ne!(parse(SEED).unwrap().topology.digest(), parse(&moved).unwrap().topology.digest());
@@ -166,9 +167,18 @@ e0c7961a1b07ab655bc31d8dfd583da565ec167d :0@0 master,noaddr - 0 0 6 disconnected
         let cases = [
             ("", "line 0 of CLUSTER NODES: no line says myself"),
             ("abc", "line 1 of CLUSTER NODES: the address is missing"),
-            ("abc 1.2.3.4:1@2 myself,master - 0 0 0 connected", "line 1 of CLUSTER NODES: the id: \"abc\" is not 40 lower-case hex digits"),
-            ("29978c0169ecc0a9054de7f4142155c1ab70258b nowhere master - 0 0 0 connected", "line 1 of CLUSTER NODES: the address \"nowhere\" is not ip:port@bus"),
-            ("29978c0169ecc0a9054de7f4142155c1ab70258b 1.2.3.4:1@2 myself,master - 0 0 0 connected 0-99999", "line 1 of CLUSTER NODES: \"0-99999\" is not a range of slots within 0-16383"),
+            (
+                "abc 1.2.3.4:1@2 myself,master - 0 0 0 connected",
+                "line 1 of CLUSTER NODES: the id: \"abc\" is not 40 lower-case hex digits",
+            ),
+            (
+                "29978c0169ecc0a9054de7f4142155c1ab70258b nowhere master - 0 0 0 connected",
+                "line 1 of CLUSTER NODES: the address \"nowhere\" is not ip:port@bus",
+            ),
+            (
+                "29978c0169ecc0a9054de7f4142155c1ab70258b 1.2.3.4:1@2 myself,master - 0 0 0 connected 0-99999",
+                "line 1 of CLUSTER NODES: \"0-99999\" is not a range of slots within 0-16383",
+            ),
         ];
         for (text, expected) in cases {
             assert_eq!(parse(text).unwrap_err().to_string(), expected);
