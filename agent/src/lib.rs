@@ -1,1 +1,42 @@
-//! x
+//! The agent of one server.
+//!
+//! The whole program is one sentence: **inventory → reconcile → execute → report**. What is here, what to do about it,
+//! do it, say it. Only [`inventory`], [`execute`], [`survey`], [`process`], [`talk`], [`watch`] and [`link`] touch the
+//! world; [`reconcile`], [`restart`] and [`conf`] are functions of values.
+//!
+//! The agent starts, adopts and stops redis-server processes of its own. It never stops one because it lost the
+//! coordinator, never touches a directory without its stamp, and never starts a second server in a directory.
+//!
+//! Reading order: the modules as they stand below; [`keeper`] is where they meet.
+
+pub mod conf;
+pub mod config;
+pub mod durable;
+pub mod execute;
+pub mod inventory;
+pub mod keeper;
+pub mod layout;
+pub mod ledger;
+pub mod link;
+pub mod process;
+pub mod reconcile;
+pub mod report;
+pub mod restart;
+#[cfg(test)]
+mod samples;
+pub mod smoke;
+pub mod survey;
+pub mod talk;
+pub mod tasks;
+pub mod watch;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{config::Config, keeper::Keeper};
+
+/// Runs the agent until `shutdown` is cancelled. The redis-server processes that it started go on.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let keeper = Keeper::open(config)?;
+    keeper.run(shutdown).await;
+    Ok(())
+}

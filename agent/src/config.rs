@@ -1,0 +1,322 @@
+//! The agent's config: as written, then as believed.
+
+use std::{
+    error::Error,
+    fmt,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use muster_proto::{HostName, PortSet};
+use nix::unistd::User;
+use serde::Deserialize;
+
+/// `sun_path` holds 108 bytes with its final zero (unix(7)); an instance's socket is `<base_dir>/<port>/redis.sock`.
+const SOCKET_PATH_MAX: usize = 107;
+const SOCKET_SUFFIX: usize = "/65535/redis.sock".len();
+
+/// The file, key by key.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    name: String,
+    address: String,
+    coordinator: String,
+    ports: Vec<String>,
+    #[serde(default = "default_base_dir")]
+    base_dir: PathBuf,
+    rack: Option<String>,
+    zone: Option<String>,
+    run_as: Option<String>,
+    redis_server: Option<PathBuf>,
+    #[serde(default = "default_log")]
+    log: String,
+    #[serde(default = "default_stop_patience")]
+    stop_patience_ms: u64,
+}
+
+fn default_base_dir() -> PathBuf {
+    "/var/lib/muster".into()
+}
+
+fn default_log() -> String {
+    "info".into()
+}
+
+fn default_stop_patience() -> u64 {
+    15_000
+}
+
+/// Where the coordinator is. Plaintext, so only where nobody else can listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `http://127.0.0.1:7700`.
+    Loopback(String),
+    /// `unix:/path`.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Loopback(url) => f.write_str(url),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Whom the servers run as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunAs {
+    /// Its name.
+    pub name: String,
+    /// Its user id.
+    pub uid: u32,
+    /// Its group id.
+    pub gid: u32,
+}
+
+/// What the agent believes about its host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Its name in specs.
+    pub name: HostName,
+    /// What its instances listen on and announce.
+    pub address: IpAddr,
+    /// Where it reports.
+    pub coordinator: Endpoint,
+    /// What it offers.
+    pub ports: PortSet,
+    /// Where its directories are; absolute.
+    pub base_dir: PathBuf,
+    /// Failure domain.
+    pub rack: Option<String>,
+    /// Failure domain.
+    pub zone: Option<String>,
+    /// Whom the servers run as; none means as the agent itself.
+    pub run_as: Option<RunAs>,
+    /// The server; none means the first of redis-server and valkey-server on the PATH.
+    pub redis_server: Option<PathBuf>,
+    /// A filter of tracing-subscriber: `info`, `muster_agent=debug`.
+    pub log: String,
+    /// How long a server may take to stop before it is killed, 0-600 s.
+    pub stop_patience: Duration,
+}
+
+/// Why a config is not believed.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the config {path}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is no TOML, or has keys that are not known.
+    #[error("the config {path} is not understood")]
+    Parse {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// A value cannot be.
+    #[error("{path}: {key}: {what}")]
+    Value {
+        /// Which file.
+        path: PathBuf,
+        /// Which key.
+        key: &'static str,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+impl Config {
+    /// Reads and believes a file.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// Believes a text; `path` is for messages.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let written: Written = toml::from_str(text)
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        written.believe().map_err(|(key, what)| ConfigError::Value { path: path.to_owned(), key, what })
+    }
+}
+
+type Wrong = (&'static str, String);
+
+fn at<E: fmt::Display>(key: &'static str) -> impl Fn(E) -> Wrong {
+    move |error| (key, error.to_string())
+}
+
+impl Written {
+    fn believe(self) -> Result<Config, Wrong> {
+        let address: IpAddr = self.address.parse().map_err(|_| {
+            (
+                "address",
+                format!("{:?} is not an IP address; instances announce it, and Redis wants no names", self.address),
+            )
+        })?;
+        if address.is_unspecified() {
+            return Err(("address", format!("{address} is no address that peers could dial")));
+        }
+        if !self.base_dir.is_absolute() {
+            return Err(("base_dir", format!("{:?} is not an absolute path", self.base_dir)));
+        }
+        let socket = self.base_dir.as_os_str().len() + SOCKET_SUFFIX;
+        if socket > SOCKET_PATH_MAX {
+            let most = SOCKET_PATH_MAX - SOCKET_SUFFIX;
+            return Err((
+                "base_dir",
+                format!("longer than {most} bytes; the kernel allows {SOCKET_PATH_MAX} for a socket's path"),
+            ));
+        }
+        if self.stop_patience_ms > 600_000 {
+            return Err(("stop_patience_ms", format!("{} is more than 600000", self.stop_patience_ms)));
+        }
+        let ports = PortSet::parse(&self.ports).map_err(at("ports"))?;
+        if ports.is_empty() {
+            return Err((
+                "ports",
+                "a host without ports can hold no instance; offer some, like [\"7000-7005\"]".into(),
+            ));
+        }
+        Ok(Config {
+            name: self.name.parse().map_err(at("name"))?,
+            address,
+            coordinator: endpoint(&self.coordinator).map_err(|what| ("coordinator", what))?,
+            ports,
+            base_dir: self.base_dir,
+            rack: self.rack,
+            zone: self.zone,
+            run_as: self.run_as.map(run_as).transpose().map_err(|what| ("run_as", what))?,
+            redis_server: self.redis_server,
+            log: self.log,
+            stop_patience: Duration::from_millis(self.stop_patience_ms),
+        })
+    }
+}
+
+fn run_as(name: String) -> Result<RunAs, String> {
+    match User::from_name(&name) {
+        Ok(Some(user)) => Ok(RunAs { name, uid: user.uid.as_raw(), gid: user.gid.as_raw() }),
+        Ok(None) => Err(format!("there is no user {name}; create it with: adduser --system --group {name}")),
+        Err(errno) => Err(format!("cannot look up the user {name}: {errno}")),
+    }
+}
+
+fn endpoint(url: &str) -> Result<Endpoint, String> {
+    if let Some(path) = url.strip_prefix("unix:") {
+        return Ok(Endpoint::Unix(path.into()));
+    }
+    let Some(rest) = url.strip_prefix("http://") else {
+        return Err(format!("{url:?} is neither http://127.0.0.1:PORT nor unix:/PATH"));
+    };
+    let authority = rest.trim_end_matches('/');
+    let (host, _port) = authority.rsplit_once(':').ok_or_else(|| format!("{url:?} has no port"))?;
+    let loopback = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if loopback || host == "localhost" {
+        Ok(Endpoint::Loopback(format!("http://{authority}")))
+    } else {
+        Err(format!(
+            "{url} is not on this machine, and this version speaks without encryption: anybody in between could give \
+             orders to the agent. Dial a loopback address, for instance through: ssh -N -L 7700:127.0.0.1:7700 {host}"
+        ))
+    }
+}
+
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "host {} at {} offers ports {} under {} and reports to {}",
+            self.name,
+            self.address,
+            self.ports,
+            self.base_dir.display(),
+            self.coordinator
+        )
+    }
+}
+
+/// Shows an error on stderr as every Muster program does: what failed, then each cause.
+#[allow(clippy::print_stderr)]
+pub fn complain(error: &dyn Error) {
+    eprintln!("error: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprintln!("  because: {}", error.to_string().trim_end().replace('\n', "\n           "));
+        cause = error.source();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+name = "server1"
+address = "127.0.0.1"
+coordinator = "http://127.0.0.1:7700"
+ports = ["7000-7002"]
+"#;
+
+    fn said(text: &str) -> String {
+        match Config::parse(text, Path::new("agent.toml")) {
+            Ok(config) => config.to_string(),
+            Err(ConfigError::Parse { source, .. }) => source.message().to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_config_is_believed_or_the_key_is_named() {
+        let with = |line: &str| said(&format!("{line}\n{GOOD}"));
+        let but = |from: &str, to: &str| said(&GOOD.replace(from, to));
+        assert_eq!(
+            said(GOOD),
+            "host server1 at 127.0.0.1 offers ports 7000-7002 under /var/lib/muster and reports to http://127.0.0.1:7700"
+        );
+        assert!(with("prots = []").starts_with("unknown field `prots`, expected one of `name`, `address`"));
+        assert_eq!(
+            but("[\"7000-7002\"]", "[\"60000\"]"),
+            "agent.toml: ports: port 60000 leaves no room for its bus port: use 1-55535 (the bus port is 10000 higher)"
+        );
+        assert_eq!(but("[\"7000-7002\"]", "[\"7000\", \"7000\"]"), "agent.toml: ports: port 7000 is listed twice");
+        assert!(but("[\"7000-7002\"]", "[]").starts_with("agent.toml: ports: a host without ports"));
+        assert!(but("\"127.0.0.1\"", "\"db1\"").starts_with("agent.toml: address: \"db1\" is not an IP address"));
+        assert!(
+            but("http://127.0.0.1:7700", "http://10.0.0.1:7700").contains("ssh -N -L 7700:127.0.0.1:7700 10.0.0.1")
+        );
+        assert!(but("http://127.0.0.1:7700", "https://x:1").contains("neither http://127.0.0.1:PORT nor unix:/PATH"));
+        assert!(but("server1", "Server 1").starts_with("agent.toml: name: "));
+        assert!(with("run_as = \"nobody-of-that-name\"").contains("there is no user nobody-of-that-name"));
+        assert!(with(&format!("base_dir = \"/{}\"", "x".repeat(100))).contains("longer than 90 bytes"));
+        assert!(with("base_dir = \"relative\"").contains("not an absolute path"));
+    }
+
+    #[test]
+    fn the_sample_lists_every_key_at_its_default() {
+        let sample = include_str!("../../systemd/agent.toml").replace("run_as = \"redis\"\n", "");
+        let path = Path::new("agent.toml");
+        let written = Config::parse(&sample, path).unwrap();
+        let required = format!(
+            "name = {:?}\naddress = {:?}\ncoordinator = {:?}\nports = [\"7000-7005\"]",
+            written.name.as_str(),
+            written.address.to_string(),
+            written.coordinator.to_string()
+        );
+        assert_eq!(written, Config::parse(&required, path).unwrap());
+        for key in ["base_dir", "rack", "zone", "run_as", "redis_server", "stop_patience_ms", "log"] {
+            assert!(include_str!("../../systemd/agent.toml").contains(&format!("{key} = ")), "{key}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Does what was planned: one short arm a step, each of them safe to do again.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    config::RunAs,
+    layout::InstanceDir,
+    process::{Process, SpawnError},
+    reconcile::Step,
+};
+
+/// What a step has brought about.
+#[derive(Debug)]
+pub enum Done {
+    /// Files.
+    Changed,
+    /// A server.
+    Started(Process),
+    /// A directory is in the trash, there.
+    Aside(PathBuf),
+}
+
+/// Why a step has failed. The world is as it was before it.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// Disk full, read-only, permissions.
+    #[error("cannot write {0}")]
+    Write(PathBuf, #[source] io::Error),
+    /// The server was not started.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// The lock was taken between look and step.
+    #[error("something runs in {0}; it is not moved")]
+    Busy(PathBuf),
+}
+
+impl StepError {
+    /// The error and its causes in one line.
+    pub fn words(&self) -> String {
+        let mut words = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            words = format!("{words}: {error}");
+            cause = error.source();
+        }
+        words
+    }
+}
+
+/// What starting a server takes besides the step.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    /// The server's path.
+    pub server: PathBuf,
+    /// Whom it runs as.
+    pub run_as: Option<RunAs>,
+}
+
+/// Performs one step on files and processes. Blocks for some synced writes at most; signals are the keeper's, which has
+/// the process.
+pub fn perform(step: &Step, dir: &InstanceDir, tools: &Tools) -> Result<Done, StepError> {
+    let write = |path: PathBuf| move |error| StepError::Write(path, error);
+    match step {
+        Step::Prepare { stamp, redis_conf, nodes_conf } => {
+            dir.establish(stamp, redis_conf, nodes_conf).map_err(write(dir.path()))?;
+            Ok(Done::Changed)
+        }
+        Step::Start { redis_conf } => {
+            dir.write_conf(redis_conf).map_err(write(dir.path().join("redis.conf")))?;
+            Ok(Done::Started(Process::spawn(dir, &tools.server, tools.run_as.as_ref())?))
+        }
+        Step::Latch { stamp } => {
+            dir.latch(stamp).map_err(write(dir.path()))?;
+            Ok(Done::Changed)
+        }
+        Step::SetAside { stamp } => match Process::find(dir) {
+            crate::process::Found::Nothing => dir.set_aside(stamp).map(Done::Aside).map_err(write(dir.path())),
+            _ => Err(StepError::Busy(dir.path())),
+        },
+        Step::Stop | Step::Kill => Ok(Done::Changed),
+    }
+}
+
+/// The end of what a server wrote before it went: its last words, for people.
+pub fn last_words(dir: &InstanceDir) -> String {
+    let fatal = tail(&dir.output());
+    let words = if fatal.is_empty() { tail(&dir.log()) } else { fatal };
+    words.join(" / ")
+}
+
+fn tail(path: &Path) -> Vec<String> {
+    let text =
+        fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(2048)..]).into_owned());
+    let text = text.unwrap_or_default();
+    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(4)..].iter().map(|line| line.trim().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! Every step on a real directory: what it brings about, and that again it does no harm.
+
+use expect_test::{Expect, expect};
+
+use super::*;
+use crate::{
+    layout::{Directory, Layout},
+    samples::{alone, layout, stamp},
+};
+
+fn tools() -> Tools {
+    Tools { server: "/bin/sh".into(), run_as: None }
+}
+
+fn place(layout: &Layout) -> InstanceDir {
+    layout.instance(stamp().port)
+}
+
+fn prepare() -> Step {
+    Step::Prepare { stamp: stamp(), redis_conf: "conf".into(), nodes_conf: "nodes".into() }
+}
+
+fn start() -> Step {
+    Step::Start { redis_conf: "exec sleep 1000".into() }
+}
+
+fn refused(step: &Step, dir: &InstanceDir, tools: &Tools, expected: Expect) {
+    let words = perform(step, dir, tools).unwrap_err().words();
+    expected.assert_eq(&words.replace(&dir.path().parent().unwrap().display().to_string(), "BASE"));
+}
+
+#[test]
+fn a_directory_is_prepared_latched_and_set_aside() {
+    let _alone = alone();
+    let (_base, layout) = layout();
+    let dir = place(&layout);
+    assert!(matches!(perform(&prepare(), &dir, &tools()), Ok(Done::Changed)));
+    assert_eq!(dir.look(), Directory::Stamped(stamp()));
+    refused(&prepare(), &dir, &tools(), expect!["cannot write BASE/7000: Directory not empty (os error 39)"]);
+    assert_eq!(dir.nodes_conf().unwrap(), "nodes", "and is as it was");
+    let Ok(Done::Aside(aside)) = perform(&Step::SetAside { stamp: stamp() }, &dir, &tools()) else { panic!() };
+    assert!(aside.join("nodes.conf").exists());
+    assert_eq!(dir.look(), Directory::Free);
+    perform(&prepare(), &dir, &tools()).unwrap();
+    for _ in 0..2 {
+        perform(&Step::Latch { stamp: stamp() }, &dir, &tools()).unwrap();
+    }
+    assert!(matches!(dir.look(), Directory::Stamped(stamp) if stamp.formed));
+}
+
+#[test]
+fn a_server_is_started_once_and_its_directory_is_not_moved_under_it() {
+    let _alone = alone();
+    let (_base, layout) = layout();
+    let dir = place(&layout);
+    perform(&prepare(), &dir, &tools()).unwrap();
+    let Ok(Done::Started(mut process)) = perform(&start(), &dir, &tools()) else { panic!() };
+    refused(
+        &start(),
+        &dir,
+        &tools(),
+        expect!["the lock BASE/.locks/7000.lock is held: something still runs in the directory"],
+    );
+    refused(
+        &Step::SetAside { stamp: stamp() },
+        &dir,
+        &tools(),
+        expect!["something runs in BASE/7000; it is not moved"],
+    );
+    process.kill().unwrap();
+    while process.reap().is_none() {
+        std::thread::yield_now();
+    }
+    assert_eq!(std::fs::read_to_string(dir.path().join("redis.conf")).unwrap(), "exec sleep 1000");
+    perform(&Step::SetAside { stamp: stamp() }, &dir, &tools()).unwrap();
+}
+
+#[test]
+fn what_fails_says_what_and_why() {
+    let _alone = alone();
+    let (_base, layout) = layout();
+    let dir = place(&layout);
+    refused(
+        &start(),
+        &dir,
+        &tools(),
+        expect!["cannot write BASE/7000/redis.conf: No such file or directory (os error 2)"],
+    );
+    refused(
+        &Step::Latch { stamp: stamp() },
+        &dir,
+        &tools(),
+        expect!["cannot write BASE/7000: No such file or directory (os error 2)"],
+    );
+    refused(
+        &Step::SetAside { stamp: stamp() },
+        &dir,
+        &tools(),
+        expect!["cannot write BASE/7000: No such file or directory (os error 2)"],
+    );
+    perform(&prepare(), &dir, &tools()).unwrap();
+    let missing = Tools { server: "/nonexistent/redis-server".into(), run_as: None };
+    refused(
+        &start(),
+        &dir,
+        &missing,
+        expect!["cannot start /nonexistent/redis-server: No such file or directory (os error 2)"],
+    );
+}
+
+#[test]
+fn the_last_words_are_those_before_the_log_was_open_or_else_the_logs() {
+    let (_base, layout) = layout();
+    let dir = place(&layout);
+    assert_eq!(last_words(&dir), "");
+    dir.establish(&stamp(), "", "").unwrap();
+    let lines = |range: std::ops::Range<u32>| range.map(|n| format!("line {n} \n\n")).collect::<String>();
+    fs::write(dir.log(), lines(0..1000)).unwrap();
+    assert_eq!(last_words(&dir), "line 996 / line 997 / line 998 / line 999");
+    fs::write(dir.output(), b"*** FATAL CONFIG FILE ERROR ***\n\xff\n").unwrap();
+    assert_eq!(last_words(&dir), "*** FATAL CONFIG FILE ERROR *** / \u{fffd}");
+}

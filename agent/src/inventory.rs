@@ -1,0 +1,241 @@
+//! What is on this host, as last looked at: directories, processes, and what the processes say.
+//!
+//! Looking changes nothing. What cannot be told apart is kept as unknown, never guessed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use muster_proto::{
+    ClusterAssignment, ClusterName, HostAssignment, InstanceAssignment, NodeId, NodeView, Port, PortSet, PortUse, Role,
+    Topology, view,
+};
+use tokio::task::AbortHandle;
+
+use crate::{
+    conf::{self, Keeps},
+    layout::{Directory, InstanceDir, Layout},
+    process::{Found, Process},
+    reconcile::{Answer, ProcessSeen, Seen},
+    restart::{Load, Past, Stake},
+};
+
+/// How long a look at a directory holds while its server runs: nobody but us has a reason to change it.
+const LOOK_HOLDS: Duration = Duration::from_secs(1);
+
+/// One port.
+#[derive(Debug)]
+pub struct Instance {
+    /// Its place.
+    pub dir: InstanceDir,
+    /// Its server, when there is one of ours.
+    pub process: Option<Process>,
+    /// What holds its lock, when that is not ours.
+    pub unknown: Option<String>,
+    /// What it says.
+    pub answer: Answer,
+    /// Its last view, and when that was taken.
+    pub view: Option<(NodeView, Instant)>,
+    /// Earlier processes.
+    pub past: Past,
+    /// How often we started it.
+    pub starts: u32,
+    /// The last failed step here.
+    pub failed: Option<(String, Duration)>,
+    /// Watches its exit and asks for its views; ended with it.
+    pub watchers: Vec<AbortHandle>,
+    looked: Option<(Directory, Instant)>,
+}
+
+/// All ports that this agent has had to do with.
+#[derive(Debug)]
+pub struct Inventory {
+    layout: Layout,
+    born: Instant,
+    instances: BTreeMap<Port, Instance>,
+    /// Who serves a cluster's slots, as the coordinator has heard, and when that was told.
+    leaders: BTreeMap<ClusterName, (BTreeSet<NodeId>, Duration)>,
+    offered: Vec<(Port, PortUse)>,
+    offered_at: Option<Instant>,
+}
+
+impl Inventory {
+    /// Knows nothing yet.
+    pub fn new(layout: Layout) -> Self {
+        Self {
+            layout,
+            born: Instant::now(),
+            instances: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            offered: Vec::new(),
+            offered_at: None,
+        }
+    }
+
+    /// Time since the agent's start: the clock of every plan.
+    pub fn now(&self) -> Duration {
+        self.born.elapsed()
+    }
+
+    /// One port, known from now on.
+    pub fn instance(&mut self, port: Port) -> &mut Instance {
+        let dir = self.layout.instance(port);
+        self.instances.entry(port).or_insert_with(|| Instance::new(dir))
+    }
+
+    /// One port, if it is known.
+    pub fn get(&self, port: Port) -> Option<&Instance> {
+        self.instances.get(&port)
+    }
+
+    /// Looks at every port of the assignment.
+    pub fn look(&mut self, assignment: &HostAssignment) -> BTreeMap<Port, Seen> {
+        let ports = assignment.by_port();
+        for port in ports.keys() {
+            self.instance(*port).look();
+        }
+        let seen = |(port, (cluster, wanted)): (Port, (&ClusterAssignment, &InstanceAssignment))| {
+            let instance = self.instances.get(&port)?;
+            Some((port, instance.seen(|| self.stake(instance, cluster, wanted.node_id))))
+        };
+        ports.into_iter().filter_map(seen).collect()
+    }
+
+    /// What lies at the ports that the host offers.
+    pub fn offered(&mut self, ports: &PortSet) -> Vec<(Port, PortUse)> {
+        if self.offered_at.is_none_or(|at| at.elapsed() >= LOOK_HOLDS) {
+            let usage = |port| match self.layout.instance(port).look() {
+                Directory::Free => PortUse::Free,
+                Directory::Stamped(stamp) => PortUse::Stamped(stamp.cluster),
+                Directory::Foreign(_) => PortUse::Foreign,
+                Directory::Unreadable(_) => PortUse::Unreadable,
+            };
+            self.offered = ports.iter().map(|port| (port, usage(port))).collect();
+            self.offered_at = Some(Instant::now());
+        }
+        self.offered.clone()
+    }
+
+    /// Everything that was looked at is to be looked at anew.
+    pub fn forget_looks(&mut self) {
+        self.offered_at = None;
+        self.instances.values_mut().for_each(|instance| instance.looked = None);
+    }
+
+    /// The coordinator has heard who serves all slots of a cluster.
+    pub fn led_by(&mut self, cluster: ClusterName, leaders: BTreeSet<NodeId>) {
+        let now = self.now();
+        self.leaders.insert(cluster, (leaders, now));
+    }
+
+    /// What starting it again would put at stake. The server's own nodes.conf says what it was; its siblings on this
+    /// host, and the coordinator if it has spoken since, say whether that is still so.
+    fn stake(&self, instance: &Instance, cluster: &ClusterAssignment, id: NodeId) -> Stake {
+        let before =
+            instance.dir.nodes_conf().ok().and_then(|text| topology(&text)).unwrap_or_else(|| cluster.topology());
+        let siblings = cluster.instances.iter().filter(|sibling| sibling.node_id != id);
+        let views = siblings.filter_map(|sibling| match &self.instances.get(&sibling.port)?.answer {
+            Answer::View(view) => Some(view),
+            Answer::Silent(_) | Answer::Loading => None,
+        });
+        let replaced = |view: &NodeView| match &view.nodes_text {
+            Some(text) => topology(text).is_some_and(|now| !owns_slots(&now, id)),
+            None => !owns_slots(&cluster.topology(), id),
+        };
+        let ended = instance.past.exits.last().copied().unwrap_or_default();
+        let led = self.leaders.get(&cluster.cluster).filter(|(_, told)| *told > ended);
+        let elsewhere = led.is_some_and(|(leaders, _)| !leaders.contains(&id));
+        Stake {
+            formed: cluster.formed,
+            leads: owns_slots(&before, id) && before.nodes().iter().any(|node| node.role.master() == Some(id)),
+            load: load(&instance.dir, conf::keeps(&cluster.settings)),
+            replaced: views.into_iter().any(|view| replaced(view)) || elsewhere,
+        }
+    }
+}
+
+impl Instance {
+    fn new(dir: InstanceDir) -> Self {
+        Self {
+            dir,
+            process: None,
+            unknown: None,
+            answer: Answer::Silent("not asked yet".into()),
+            view: None,
+            past: Past::default(),
+            starts: 0,
+            failed: None,
+            watchers: Vec::new(),
+            looked: None,
+        }
+    }
+
+    fn look(&mut self) {
+        let fresh = self.looked.as_ref().is_some_and(|(_, at)| at.elapsed() < LOOK_HOLDS);
+        if self.process.is_some() && fresh {
+            return;
+        }
+        self.looked = Some((self.dir.look(), Instant::now()));
+        if self.process.is_none() {
+            (self.process, self.unknown) = match Process::find(&self.dir) {
+                Found::Nothing => (None, None),
+                Found::Ours(process) => (Some(process), None),
+                Found::Unknown(why) => (None, Some(why)),
+            };
+        }
+    }
+
+    /// The next look looks.
+    pub fn forget_look(&mut self) {
+        self.looked = None;
+    }
+
+    fn seen(&self, stake: impl FnOnce() -> Stake) -> Seen {
+        let process = match (&self.process, &self.unknown) {
+            (Some(process), _) => {
+                ProcessSeen::Ours { pid: process.pid(), stopping: process.stopping.map(|since| since.elapsed()) }
+            }
+            (None, Some(why)) => ProcessSeen::Unknown(why.clone()),
+            (None, None) => ProcessSeen::None,
+        };
+        let directory = self.looked.as_ref().map_or(Directory::Free, |(directory, _)| directory.clone());
+        let idle = Stake { formed: false, leads: false, load: Load::Nothing, replaced: false };
+        Seen {
+            stake: if process == ProcessSeen::None && matches!(directory, Directory::Stamped(_)) {
+                stake()
+            } else {
+                idle
+            },
+            directory,
+            path: self.dir.path(),
+            socket: self.dir.socket(),
+            process,
+            answer: self.answer.clone(),
+            past: self.past.clone(),
+            failed: self.failed.clone(),
+        }
+    }
+}
+
+fn load(dir: &InstanceDir, keeps: Keeps) -> Load {
+    match keeps {
+        Keeps::Log if dir.holds_data(keeps) => Load::Log,
+        Keeps::Snapshots if dir.holds_data(keeps) => Load::Snapshot,
+        Keeps::Log | Keeps::Snapshots | Keeps::Nothing => Load::Nothing,
+    }
+}
+
+fn owns_slots(topology: &Topology, id: NodeId) -> bool {
+    topology.get(id).is_some_and(|node| matches!(&node.role, Role::Master { slots } if !slots.is_empty()))
+}
+
+/// nodes.conf is CLUSTER NODES and a line of variables.
+fn topology(text: &str) -> Option<Topology> {
+    let nodes: String =
+        text.lines().filter(|line| !line.starts_with("vars ")).map(|line| format!("{line}\n")).collect();
+    view::parse(&nodes).ok().map(|view| view.topology)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,436 @@
+//! The one loop of the agent: something happens, one pass is made, the report is published.
+//!
+//! There is at most one pass at a time, and it works on the latest wish. A pass is made at least once a second, so a
+//! hung loop sends no heartbeats. Losing the coordinator stops nothing: the ledger is the wish.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{File, OpenOptions},
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use muster_proto::{
+    ClusterName, Generation, Hello, HostAssignment, NodeId, PROTOCOL, Port, Report, Server, VERSION, wire,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::sleep_until,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::Config,
+    execute::{self, Done, Tools},
+    inventory::{Instance, Inventory},
+    layout::Layout,
+    ledger::{self, Ledger, Refusal},
+    link::Link,
+    process,
+    reconcile::{self, Answer, Rules, Step, Verdict},
+    report, restart, survey,
+    tasks::Tasks,
+    watch::{self as watching, Expected},
+};
+
+/// The longest time without a pass.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// A failed step is tried again after this.
+const RETRY: Duration = Duration::from_secs(2);
+/// Steps that follow from steps are taken at once, up to so many passes.
+const PASSES: usize = 8;
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The coordinator has a wish.
+    Desired(wire::Desired),
+    /// Who serves a formed cluster's slots now.
+    Leaders(ClusterName, BTreeSet<NodeId>),
+    /// A process has ended.
+    Exited(Port, i32),
+    /// A process has said something.
+    Answered(Port, i32, Answer),
+}
+
+/// The outcome of the last pass.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// The whole state of the host.
+    pub report: Arc<Report>,
+    /// How many passes there were.
+    pub passes: u64,
+}
+
+/// The loop and all that it owns.
+pub struct Keeper {
+    config: Config,
+    ledger: Ledger,
+    inventory: Inventory,
+    server: Binary,
+    assignment: watch::Sender<Arc<HostAssignment>>,
+    published: watch::Sender<Published>,
+    events: mpsc::Receiver<Event>,
+    bell: mpsc::Sender<Event>,
+    link: Option<Link>,
+    verdicts: BTreeMap<Port, Verdict>,
+    received: Generation,
+    refusal: Option<String>,
+    /// What could not be kept for want of disk, and when that was tried. Nobody sends it again while the stream lasts.
+    unkept: Option<(wire::Desired, Instant)>,
+    /// Held as long as we live: one agent to a base directory.
+    _lock: File,
+}
+
+/// The server binary as last asked for its version; asked again when the file has changed.
+struct Binary {
+    found: Result<Server, String>,
+    file: Option<(u64, std::time::SystemTime)>,
+    asked: Option<Instant>,
+}
+
+impl Keeper {
+    /// Takes the base directory into use.
+    pub fn open(config: Config) -> anyhow::Result<Self> {
+        let base = config.base_dir.display().to_string();
+        let layout = Layout::open(&config.base_dir, config.run_as.clone())
+            .with_context(|| format!("cannot take {base} into use"))?;
+        let lock = sole_agent(&layout.agent_dir().join("lock"))
+            .with_context(|| format!("another muster-agent uses {base}; one base directory has one agent"))?;
+        layout.clear_staging().with_context(|| format!("cannot clear {base}/.staging"))?;
+        let identity = ledger::identity(&layout.agent_dir().join("identity")).context("cannot keep an identity")?;
+        let ledger =
+            Ledger::open(layout.agent_dir().join("ledger.binpb"), &config.name).context("cannot read the ledger")?;
+        let hello = Hello {
+            protocol: PROTOCOL,
+            agent_version: VERSION.to_owned(),
+            host: config.name.clone(),
+            address: config.address,
+            identity,
+            boot_id: process::boot_id(),
+            ports: config.ports.clone(),
+            base_dir: base,
+            rack: config.rack.clone(),
+            zone: config.zone.clone(),
+            term: ledger.term(),
+            pid: i32::try_from(std::process::id()).unwrap_or(0),
+        };
+        let server = Binary { found: Err("not looked for yet".into()), file: None, asked: None };
+        let report = Report {
+            term: ledger.term(),
+            received: ledger.generation(),
+            accepted: ledger.generation(),
+            converged: Generation(0),
+            refusal: None,
+            instances: Vec::new(),
+            ports: Vec::new(),
+            server: server.found.clone(),
+        };
+        let (bell, events) = mpsc::channel(1024);
+        let (assignment, assigned) = watch::channel(Arc::new(ledger.assignment().clone()));
+        let (published, publication) = watch::channel(Published { report: Arc::new(report), passes: 0 });
+        let tasks = Tasks::new(config.clone(), layout.clone(), assigned);
+        let link = Link::new(config.coordinator.clone(), hello, publication, bell.clone(), tasks);
+        let received = ledger.generation();
+        Ok(Self {
+            inventory: Inventory::new(layout),
+            config,
+            ledger,
+            server,
+            assignment,
+            published,
+            events,
+            bell,
+            link: Some(link),
+            verdicts: BTreeMap::new(),
+            received,
+            refusal: None,
+            unkept: None,
+            _lock: lock,
+        })
+    }
+
+    /// Runs until told to stop. The servers go on.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        tracing::info!(version = VERSION, "{}", self.config);
+        if let Some(link) = self.link.take() {
+            tokio::spawn(link.run(shutdown.clone()));
+        }
+        self.passes().await;
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let mut due = Instant::now() + self.patience();
+        loop {
+            let mut news = tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(event) = self.events.recv() => self.take_in(event),
+                () = sleep_until(due.into()) => true,
+            };
+            while let Ok(event) = self.events.try_recv() {
+                news |= self.take_in(event);
+            }
+            if news {
+                self.passes().await;
+                due = Instant::now() + self.patience();
+            }
+        }
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        tracing::info!("stopping; the redis-servers go on");
+    }
+
+    fn patience(&self) -> Duration {
+        let now = self.inventory.now();
+        let wakes = self.verdicts.values().filter_map(|verdict| verdict.wake);
+        wakes.map(|wake| wake.saturating_sub(now)).fold(HEARTBEAT, Duration::min)
+    }
+
+    /// Takes note of what has happened. Whether that is worth a pass: an instance that says what it said before is not.
+    fn take_in(&mut self, event: Event) -> bool {
+        match event {
+            Event::Desired(desired) => {
+                self.offered(&desired);
+                true
+            }
+            Event::Leaders(cluster, leaders) => {
+                self.inventory.led_by(cluster, leaders);
+                true
+            }
+            Event::Exited(port, pid) => {
+                self.exited(port, pid);
+                true
+            }
+            Event::Answered(port, pid, answer) => {
+                let instance = self.inventory.instance(port);
+                if instance.process.as_ref().is_none_or(|process| process.pid() != pid) {
+                    return false;
+                }
+                if let Answer::View(view) = &answer {
+                    instance.view = Some((view.as_ref().clone(), Instant::now()));
+                }
+                let news = !instance.answer.same(&answer);
+                instance.answer = answer;
+                news
+            }
+        }
+    }
+
+    fn offered(&mut self, desired: &wire::Desired) {
+        self.received = Generation(desired.generation);
+        let before = self.ledger.generation();
+        let outcome = self.ledger.offer(desired);
+        self.unkept = matches!(outcome, Err(Refusal::Disk { .. })).then(|| (desired.clone(), Instant::now()));
+        let refusal = outcome.err().map(|refusal| refusal.to_string());
+        let said = std::mem::replace(&mut self.refusal, refusal);
+        match &self.refusal {
+            Some(_) if self.refusal == said => {}
+            Some(refusal) => tracing::error!(generation = desired.generation, "refused: {refusal}"),
+            None if self.ledger.generation() > before => {
+                tracing::info!(generation = desired.generation, "accepted");
+                self.assignment.send_replace(Arc::new(self.ledger.assignment().clone()));
+                // What a settled instance says has changed.
+                let ports: Vec<_> = self.ledger.assignment().by_port().into_keys().collect();
+                ports.into_iter().for_each(|port| self.inventory.instance(port).unwatch());
+                self.inventory.forget_looks();
+            }
+            None => {}
+        }
+    }
+
+    fn exited(&mut self, port: Port, pid: i32) {
+        let now = self.inventory.now();
+        let instance = self.inventory.instance(port);
+        if instance.process.as_ref().is_none_or(|process| process.pid() != pid) {
+            return;
+        }
+        let status = instance.process.take().and_then(|mut process| process.reap());
+        let asked = instance.view.is_some() || matches!(instance.answer, Answer::Loading);
+        let words = execute::last_words(&instance.dir);
+        instance.past.stillborn = (!asked || restart::is_conf_error(&words)).then(|| words.clone());
+        instance.past.exits.retain(|exit| *exit + restart::LOOP_SPAN > now);
+        instance.past.exits.push(now);
+        instance.answer = Answer::Silent("it has ended".into());
+        instance.unwatch();
+        instance.forget_look();
+        let how = status.map_or_else(|| "ended".to_owned(), |status| status.to_string());
+        tracing::warn!(%port, pid, "the server has ended ({how}); its last words: {words}");
+    }
+
+    async fn passes(&mut self) {
+        if let Some((desired, _)) = self.unkept.take_if(|(_, tried)| tried.elapsed() >= RETRY) {
+            self.offered(&desired);
+        }
+        for _ in 0..PASSES {
+            if !self.pass().await {
+                return;
+            }
+        }
+    }
+
+    /// Inventory, reconcile, execute, report. Whether anything was done, so that another pass may find more.
+    async fn pass(&mut self) -> bool {
+        self.server.refresh(&self.config).await;
+        let assignment = self.assignment.borrow().clone();
+        let seen = self.inventory.look(&assignment);
+        self.watch_servers(&assignment);
+        let rules = Rules {
+            server: self.server.found.as_ref().map(|server| server.version).map_err(Clone::clone),
+            stop_patience: self.config.stop_patience,
+        };
+        let verdicts = reconcile::plan(&assignment, &seen, &rules, self.inventory.now());
+        self.say(&verdicts);
+        let acted = self.execute(&verdicts).await;
+        let accepted = self.ledger.generation();
+        let before = self.published.borrow().report.converged;
+        let report = Report {
+            term: self.ledger.term(),
+            received: self.received,
+            accepted,
+            converged: report::converged(accepted, before, &assignment, &verdicts),
+            refusal: self.refusal.clone(),
+            instances: report::instances(&self.config, &assignment, &self.inventory, &seen, &verdicts),
+            ports: self.inventory.offered(&self.config.ports),
+            server: self.server.found.clone(),
+        };
+        self.verdicts = verdicts;
+        self.published.send_modify(|published| {
+            published.report = Arc::new(report);
+            published.passes += 1;
+        });
+        acted
+    }
+
+    /// Logs a reason when it changes, never every time.
+    fn say(&self, verdicts: &BTreeMap<Port, Verdict>) {
+        for (port, verdict) in verdicts {
+            let before = self.verdicts.get(port).map(|before| (before.state, before.reason.as_str()));
+            if before != Some((verdict.state, verdict.reason.as_str())) {
+                tracing::info!(%port, state = verdict.state.word(), "{}", verdict.reason);
+            }
+        }
+    }
+
+    fn watch_servers(&mut self, assignment: &HostAssignment) {
+        for (port, (cluster, _)) in assignment.by_port() {
+            let instance = self.inventory.instance(port);
+            let Some(process) = instance.process.as_ref().filter(|_| instance.watchers.is_empty()) else { continue };
+            match watching::watch(port, process, instance.dir.socket(), Expected::of(cluster), &self.bell) {
+                Ok(watchers) => instance.watchers = watchers,
+                Err(error) => tracing::error!(%port, %error, "cannot watch the server"),
+            }
+        }
+    }
+
+    async fn execute(&mut self, verdicts: &BTreeMap<Port, Verdict>) -> bool {
+        let server = self.server.found.as_ref().map(|server| PathBuf::from(&server.path)).unwrap_or_default();
+        let tools = Tools { server, run_as: self.config.run_as.clone() };
+        let mut work = JoinSet::new();
+        for (port, step) in verdicts.iter().filter_map(|(port, verdict)| Some((*port, verdict.step.clone()?))) {
+            let instance = self.inventory.instance(port);
+            if let Err(error) = instance.signal(&step) {
+                tracing::error!(%port, %error, "cannot signal the server");
+            }
+            let (dir, tools) = (instance.dir.clone(), tools.clone());
+            work.spawn_blocking(move || (port, execute::perform(&step, &dir, &tools)));
+        }
+        let acted = !work.is_empty();
+        for (port, outcome) in work.join_all().await {
+            let retry = self.inventory.now() + RETRY;
+            let instance = self.inventory.instance(port);
+            instance.forget_look();
+            instance.failed = outcome.as_ref().err().map(|error| (error.words(), retry));
+            match outcome {
+                Ok(Done::Started(process)) => {
+                    tracing::info!(%port, pid = process.pid(), "started");
+                    instance.began(process);
+                }
+                Ok(Done::Aside(path)) => tracing::info!(%port, "set aside as {}", path.display()),
+                Ok(Done::Changed) => {}
+                Err(error) => tracing::error!(%port, "{}", error.words()),
+            }
+        }
+        if acted {
+            self.inventory.forget_looks();
+        }
+        acted
+    }
+}
+
+impl Instance {
+    fn began(&mut self, process: process::Process) {
+        self.process = Some(process);
+        self.answer = Answer::Silent("it has just been started".into());
+        self.view = None;
+        self.past.stillborn = None;
+        self.starts += 1;
+        self.unwatch();
+    }
+
+    fn unwatch(&mut self) {
+        self.watchers.drain(..).for_each(|watcher| watcher.abort());
+    }
+
+    fn signal(&mut self, step: &Step) -> io::Result<()> {
+        match (step, self.process.as_mut()) {
+            (Step::Stop, Some(process)) => {
+                process.stopping = Some(Instant::now());
+                process.terminate()
+            }
+            (Step::Kill, Some(process)) => process.kill(),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Binary {
+    async fn refresh(&mut self, config: &Config) {
+        let path = match &self.found {
+            Ok(server) => Some(PathBuf::from(&server.path)),
+            Err(_) => None,
+        };
+        let file = path.and_then(|path| {
+            let meta = std::fs::metadata(path).ok()?;
+            Some((meta.len(), meta.modified().ok()?))
+        });
+        let due = self.asked.is_none_or(|at| at.elapsed() >= RETRY);
+        if (file.is_none() && due) || (file.is_some() && file != self.file) {
+            self.asked = Some(Instant::now());
+            self.found = survey::server(config).await;
+            self.file = self.found.as_ref().ok().and_then(|server| {
+                let meta = std::fs::metadata(&server.path).ok()?;
+                Some((meta.len(), meta.modified().ok()?))
+            });
+        }
+    }
+}
+
+/// The lock is the process's own (fcntl(2)), and not flock's, which a child would share until its exec: an agent that
+/// was killed in the middle of starting a server would keep its successor out.
+fn sole_agent(path: &std::path::Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_child_that_outlives_the_agent_does_not_keep_the_next_one_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let lock = sole_agent(&path).unwrap();
+        // As between fork and exec: the child has the very descriptor that the lock was taken on.
+        let mut child = Command::new("sleep").arg("60").stdin(Stdio::from(lock.try_clone().unwrap())).spawn().unwrap();
+        drop(lock);
+        let next = sole_agent(&path);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        next.unwrap();
+    }
+}

@@ -1,0 +1,352 @@
+//! What to do about the difference between what a host should be and what it is: a function of values.
+//!
+//! Every port of the assignment gets a [`Verdict`]: its state and why, at most one [`Step`], and when to look again if
+//! nothing happens before. A step leaves its executor nothing to choose; every file of it is rendered before any file
+//! of the host is written.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use muster_proto::{
+    ClusterAssignment, HostAssignment, InstanceAssignment, InstanceState, NodeView, Port, ServerVersion, Want,
+};
+
+use crate::{
+    conf::{self, ConfInput},
+    layout::{Directory, Stamp},
+    restart::{self, Past, Restart, Stake},
+};
+
+/// The process at a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProcessSeen {
+    /// Certainly none: the lock is free.
+    None,
+    /// Ours, by evidence.
+    Ours {
+        /// Its process id.
+        pid: i32,
+        /// It was told to stop, this long ago.
+        stopping: Option<Duration>,
+    },
+    /// The lock is held, and not provably by a server of ours. Left alone.
+    Unknown(String),
+}
+
+/// Whether it answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Not yet, or not any more; why.
+    Silent(String),
+    /// It loads its data set.
+    Loading,
+    /// It answers.
+    View(Box<NodeView>),
+}
+
+impl Answer {
+    /// Nothing that is worth a pass has changed.
+    pub fn same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::View(one), Self::View(two)) => one.same_but_text(two),
+            (one, two) => one == two,
+        }
+    }
+}
+
+/// What is known of one port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Its directory.
+    pub directory: Directory,
+    /// Where that is.
+    pub path: PathBuf,
+    /// The server's socket.
+    pub socket: PathBuf,
+    /// Its process.
+    pub process: ProcessSeen,
+    /// What the process says.
+    pub answer: Answer,
+    /// Earlier processes here.
+    pub past: Past,
+    /// What a restart would put at stake.
+    pub stake: Stake,
+    /// The last step here failed, with these words; not before that time again.
+    pub failed: Option<(String, Duration)>,
+}
+
+/// One thing to do, complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Put a complete new directory in place.
+    Prepare {
+        /// Its stamp.
+        stamp: Stamp,
+        /// The whole file.
+        redis_conf: String,
+        /// The whole file.
+        nodes_conf: String,
+    },
+    /// Start the server.
+    Start {
+        /// The whole file, to be written first if it differs.
+        redis_conf: String,
+    },
+    /// Ask the server to stop (SIGTERM).
+    Stop,
+    /// Its patience is over (SIGKILL).
+    Kill,
+    /// Write into the stamp that the cluster was formed.
+    Latch {
+        /// The stamp, not latched yet.
+        stamp: Stamp,
+    },
+    /// Move the directory into `.trash`.
+    SetAside {
+        /// Its stamp.
+        stamp: Stamp,
+    },
+}
+
+/// What is so, why, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// How it is doing.
+    pub state: InstanceState,
+    /// Why it is not what it should be; empty when it is.
+    pub reason: String,
+    /// What to do.
+    pub step: Option<Step>,
+    /// When to look again, counted from the agent's start, if nothing happens before.
+    pub wake: Option<Duration>,
+}
+
+/// What does not change between two passes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// What would be started; why nothing would.
+    pub server: Result<ServerVersion, String>,
+    /// Patience of SIGTERM.
+    pub stop_patience: Duration,
+}
+
+impl Verdict {
+    /// Nothing is missing.
+    pub fn converged(&self) -> bool {
+        self.reason.is_empty() && self.step.is_none()
+    }
+
+    fn fine(state: InstanceState) -> Self {
+        Self { state, reason: String::new(), step: None, wake: None }
+    }
+
+    fn wait(state: InstanceState, reason: impl Into<String>) -> Self {
+        Self { state, reason: reason.into(), step: None, wake: None }
+    }
+
+    fn blocked(reason: impl Into<String>) -> Self {
+        Self::wait(InstanceState::Blocked, reason)
+    }
+
+    fn act(state: InstanceState, reason: impl Into<String>, step: Step) -> Self {
+        Self { step: Some(step), ..Self::wait(state, reason) }
+    }
+
+    fn at(self, wake: Duration) -> Self {
+        Self { wake: Some(wake), ..self }
+    }
+}
+
+/// Judges every port of the assignment. `seen` has an entry for each; `now` counts from the agent's start.
+pub fn plan(
+    assignment: &HostAssignment,
+    seen: &BTreeMap<Port, Seen>,
+    rules: &Rules,
+    now: Duration,
+) -> BTreeMap<Port, Verdict> {
+    assignment
+        .by_port()
+        .into_iter()
+        .filter_map(|(port, (cluster, instance))| {
+            let seen = seen.get(&port)?;
+            let verdict = Case { cluster, instance, seen, rules, now }.judge();
+            Some((port, retry_later(verdict, seen, now)))
+        })
+        .collect()
+}
+
+/// A step that has failed is not tried again before its time.
+fn retry_later(verdict: Verdict, seen: &Seen, now: Duration) -> Verdict {
+    match &seen.failed {
+        Some((words, due)) if verdict.step.is_some() && *due > now => Verdict::blocked(words.clone()).at(*due),
+        _ => verdict,
+    }
+}
+
+/// The stamp that an assignment asks for.
+pub fn stamp_of(cluster: &ClusterAssignment, instance: &InstanceAssignment) -> Stamp {
+    Stamp {
+        cluster: cluster.cluster.clone(),
+        cluster_id: cluster.cluster_id,
+        incarnation: cluster.incarnation,
+        life: instance.life,
+        node_id: instance.node_id,
+        port: instance.port,
+        formed: cluster.formed,
+    }
+}
+
+struct Case<'a> {
+    cluster: &'a ClusterAssignment,
+    instance: &'a InstanceAssignment,
+    seen: &'a Seen,
+    rules: &'a Rules,
+    now: Duration,
+}
+
+impl Case<'_> {
+    fn judge(&self) -> Verdict {
+        if let ProcessSeen::Unknown(why) = &self.seen.process {
+            return Verdict::wait(InstanceState::Unknown, why.clone()).at(self.now + Duration::from_secs(1));
+        }
+        match self.instance.want {
+            Want::SetAside => self.set_aside(),
+            Want::Prepared | Want::Running => self.bring_up(),
+        }
+    }
+
+    fn set_aside(&self) -> Verdict {
+        let wanted = stamp_of(self.cluster, self.instance);
+        match (&self.seen.directory, &self.seen.process) {
+            (Directory::Stamped(stamp), _) if !stamp.same_life(&wanted) => Verdict::fine(InstanceState::Absent),
+            (Directory::Stamped(stamp), _) if stamp.formed || self.cluster.formed => Verdict::blocked(format!(
+                "{} belongs to the formed cluster {} and is not set aside by calling off a bootstrap",
+                self.seen.path.display(),
+                stamp.cluster
+            )),
+            (Directory::Stamped(_), ProcessSeen::Ours { stopping, .. }) => self.stop(*stopping),
+            (Directory::Stamped(stamp), _) => Verdict::act(
+                InstanceState::Stopping,
+                "setting its directory aside",
+                Step::SetAside { stamp: stamp.clone() },
+            ),
+            (Directory::Free | Directory::Foreign(_) | Directory::Unreadable(_), ProcessSeen::Ours { pid, .. }) => {
+                self.bereft(*pid)
+            }
+            (Directory::Free | Directory::Foreign(_) | Directory::Unreadable(_), _) => {
+                Verdict::fine(InstanceState::Absent)
+            }
+        }
+    }
+
+    /// A server of ours whose directory somebody has taken away, or its stamp: whose data it holds is not known any
+    /// more.
+    fn bereft(&self, pid: i32) -> Verdict {
+        Verdict::blocked(format!(
+            "pid {pid} runs here, and {} is not the directory that it was started in; stop it by hand: kill {pid}",
+            self.seen.path.display()
+        ))
+    }
+
+    fn stop(&self, stopping: Option<Duration>) -> Verdict {
+        match stopping {
+            None => Verdict::act(InstanceState::Stopping, "asking it to stop", Step::Stop),
+            Some(since) if since >= self.rules.stop_patience => Verdict::act(
+                InstanceState::Stopping,
+                format!("it did not stop within {since:?}; killing it"),
+                Step::Kill,
+            ),
+            Some(since) => Verdict::wait(InstanceState::Stopping, "waiting for its process to end")
+                .at(self.now + self.rules.stop_patience - since),
+        }
+    }
+
+    fn bring_up(&self) -> Verdict {
+        let wanted = stamp_of(self.cluster, self.instance);
+        let path = self.seen.path.display();
+        match &self.seen.directory {
+            Directory::Stamped(stamp) if stamp.same_life(&wanted) => self.stamped(stamp),
+            Directory::Stamped(stamp) => Verdict::blocked(format!(
+                "{path} holds node {} of cluster {} (incarnation {}, life {}); it is not touched",
+                stamp.node_id.short(),
+                stamp.cluster,
+                stamp.incarnation,
+                stamp.life
+            )),
+            Directory::Foreign(what) => {
+                Verdict::blocked(format!("{path} holds somebody else's data ({what}); it is not touched"))
+            }
+            Directory::Unreadable(why) => Verdict::blocked(format!("cannot tell whose directory this is: {why}")),
+            Directory::Free if self.cluster.formed => Verdict::blocked(format!(
+                "{path} is gone, and the cluster was formed with it: an empty node under the old id could cost data; \
+                 put the directory back, or rebuild"
+            )),
+            Directory::Free => match self.seen.process {
+                ProcessSeen::Ours { pid, .. } => self.bereft(pid),
+                ProcessSeen::None | ProcessSeen::Unknown(_) => self.prepare(wanted),
+            },
+        }
+    }
+
+    fn version(&self) -> Result<ServerVersion, Box<Verdict>> {
+        self.rules.server.clone().map_err(|why| Box::new(Verdict::blocked(why)))
+    }
+
+    fn redis_conf(&self, version: ServerVersion) -> Result<String, Box<Verdict>> {
+        let missing = || Box::new(Verdict::blocked(format!("node {} is not in the topology", self.instance.node_id)));
+        let member = self.cluster.member(self.instance.node_id).ok_or_else(missing)?;
+        let input =
+            ConfInput { version, member, cluster: self.cluster, dir: &self.seen.path, socket: &self.seen.socket };
+        Ok(conf::redis_conf(&input))
+    }
+
+    fn prepare(&self, stamp: Stamp) -> Verdict {
+        let render = || -> Result<Step, Box<Verdict>> {
+            let version = self.version()?;
+            let unknown =
+                || Box::new(Verdict::blocked(format!("the nodes.conf of {version} is not known to this version")));
+            let dialect = version.dialect().ok_or_else(unknown)?;
+            let nodes_conf = conf::nodes_conf(dialect, &self.cluster.members, self.instance.node_id);
+            Ok(Step::Prepare { stamp, redis_conf: self.redis_conf(version)?, nodes_conf })
+        };
+        match render() {
+            Ok(step) => Verdict::act(InstanceState::Absent, "writing its directory", step),
+            Err(verdict) => *verdict,
+        }
+    }
+
+    fn stamped(&self, stamp: &Stamp) -> Verdict {
+        if self.cluster.formed && !stamp.formed {
+            let runs = matches!(self.seen.process, ProcessSeen::Ours { .. });
+            let state = if runs { self.alive().state } else { InstanceState::Down };
+            return Verdict::act(state, "noting that it is formed", Step::Latch { stamp: stamp.clone() });
+        }
+        match (&self.seen.process, self.instance.want) {
+            (ProcessSeen::Ours { .. }, _) => self.alive(),
+            (_, Want::Prepared | Want::SetAside) => Verdict::fine(InstanceState::Prepared),
+            (_, Want::Running) => self.start(),
+        }
+    }
+
+    fn alive(&self) -> Verdict {
+        match &self.seen.answer {
+            Answer::View(_) => Verdict::fine(InstanceState::Running),
+            Answer::Loading => Verdict::wait(InstanceState::Starting, "loading its data set"),
+            Answer::Silent(why) => Verdict::wait(InstanceState::Starting, format!("does not answer: {why}")),
+        }
+    }
+
+    fn start(&self) -> Verdict {
+        let conf = match self.version().and_then(|version| self.redis_conf(version)) {
+            Ok(conf) => conf,
+            Err(verdict) => return *verdict,
+        };
+        match restart::decide(&self.seen.past, self.seen.stake, self.now) {
+            Restart::Now => Verdict::act(InstanceState::Down, "starting it", Step::Start { redis_conf: conf }),
+            Restart::At(due, why) => Verdict::wait(InstanceState::Down, why).at(due),
+            Restart::Held(why) => Verdict::blocked(why),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,319 @@
+//! Every small world: the whole table to read, and what must hold in all of it.
+
+use expect_test::{expect, expect_file};
+
+use super::*;
+use crate::restart::Load;
+use crate::samples::{assignment, id, port, stamp, view};
+
+const NOW: Duration = Duration::from_secs(1000);
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// One world, in words, and all that the judgement depends on.
+#[derive(Debug, Clone)]
+struct World {
+    want: Want,
+    formed: bool,
+    directory: (&'static str, Directory),
+    process: (&'static str, ProcessSeen),
+    answer: (&'static str, Answer),
+}
+
+impl World {
+    fn seen(&self) -> Seen {
+        let stake = Stake { formed: self.formed, leads: true, load: Load::Log, replaced: false };
+        Seen {
+            directory: self.directory.1.clone(),
+            path: "/base/7000".into(),
+            socket: "/base/7000/redis.sock".into(),
+            process: self.process.1.clone(),
+            answer: self.answer.1.clone(),
+            past: Past::default(),
+            stake,
+            failed: None,
+        }
+    }
+
+    fn judge(&self) -> Verdict {
+        self.judge_seen(self.seen(), &rules())
+    }
+
+    fn judge_seen(&self, seen: Seen, rules: &Rules) -> Verdict {
+        let seen = BTreeMap::from([(port(7000), seen)]);
+        plan(&assignment(self.want, self.formed), &seen, rules, NOW).remove(&port(7000)).unwrap()
+    }
+}
+
+fn rules() -> Rules {
+    Rules { server: Ok("redis 7.0.15".parse().unwrap()), stop_patience: PATIENCE }
+}
+
+fn directories() -> Vec<(&'static str, Directory)> {
+    let latched = Stamp { formed: true, ..stamp() };
+    let other_life = Stamp { life: muster_proto::Life(2), ..stamp() };
+    let other_node = Stamp { node_id: id(9), formed: true, ..stamp() };
+    vec![
+        ("free", Directory::Free),
+        ("ours", Directory::Stamped(stamp())),
+        ("latched", Directory::Stamped(latched)),
+        ("other life", Directory::Stamped(other_life)),
+        ("other node", Directory::Stamped(other_node)),
+        ("foreign", Directory::Foreign("a file".into())),
+        ("unreadable", Directory::Unreadable("input/output error".into())),
+    ]
+}
+
+fn processes() -> Vec<(&'static str, ProcessSeen)> {
+    let ours = |stopping| ProcessSeen::Ours { pid: 4711, stopping };
+    vec![
+        ("none", ProcessSeen::None),
+        ("ours", ours(None)),
+        ("asked to stop", ours(Some(Duration::from_secs(5)))),
+        ("does not stop", ours(Some(PATIENCE))),
+        ("unknown", ProcessSeen::Unknown("the lock is held by pid 1".into())),
+    ]
+}
+
+fn answers() -> Vec<(&'static str, Answer)> {
+    vec![
+        ("silent", Answer::Silent("connection refused".into())),
+        ("loading", Answer::Loading),
+        ("answers", Answer::View(Box::new(view()))),
+    ]
+}
+
+fn worlds() -> Vec<World> {
+    let mut worlds = Vec::new();
+    for want in [Want::Prepared, Want::Running, Want::SetAside] {
+        for formed in [false, true] {
+            for directory in directories() {
+                for process in processes() {
+                    for answer in answers() {
+                        let (directory, process) = (directory.clone(), process.clone());
+                        worlds.push(World { want, formed, directory, process, answer });
+                    }
+                }
+            }
+        }
+    }
+    worlds
+}
+
+fn name(step: &Step) -> &'static str {
+    match step {
+        Step::Prepare { .. } => "PREPARE",
+        Step::Start { .. } => "START",
+        Step::Stop => "STOP",
+        Step::Kill => "KILL",
+        Step::Latch { .. } => "LATCH",
+        Step::SetAside { .. } => "SET ASIDE",
+    }
+}
+
+/// Worlds that differ only in the answer, and are judged alike, share a line.
+#[test]
+fn the_whole_table() {
+    let mut text = String::new();
+    for group in worlds().chunks(answers().len()) {
+        let verdicts: Vec<_> = group.iter().map(World::judge).collect();
+        let alike = verdicts.windows(2).all(|pair| pair[0] == pair[1]);
+        let shown = if alike { 1 } else { group.len() };
+        for (world, verdict) in group.iter().zip(&verdicts).take(shown) {
+            let line = format!(
+                "{:8} {:8} {:10} {:13} {:7} => {:8} {:9} {} {}",
+                format!("{:?}", world.want),
+                if world.formed { "formed" } else { "-" },
+                world.directory.0,
+                world.process.0,
+                if alike { "*" } else { world.answer.0 },
+                verdict.state.word(),
+                verdict.step.as_ref().map_or("-", name),
+                verdict.wake.map_or_else(|| "-".to_owned(), |wake| format!("+{}s", (wake - NOW).as_secs())),
+                verdict.reason,
+            );
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+    }
+    expect_file!["./table.txt"].assert_eq(&text);
+}
+
+// --- in every world
+// ---------------------------------------------------------------------------------------------------
+
+fn everywhere(holds: impl Fn(&World, &Verdict) -> bool) {
+    for world in worlds() {
+        let verdict = world.judge();
+        assert!(holds(&world, &verdict), "{world:#?}\n{verdict:#?}");
+    }
+}
+
+fn step(verdict: &Verdict) -> &'static str {
+    verdict.step.as_ref().map_or("-", name)
+}
+
+#[test]
+fn nothing_is_started_but_where_certainly_nothing_runs() {
+    everywhere(|world, verdict| step(verdict) != "START" || world.process.1 == ProcessSeen::None);
+}
+
+#[test]
+fn a_directory_is_made_only_where_there_is_none_nor_ever_was_one_with_data() {
+    everywhere(|world, verdict| {
+        let free = world.directory.1 == Directory::Free && world.process.1 == ProcessSeen::None;
+        step(verdict) != "PREPARE" || (free && !world.formed && world.want != Want::SetAside)
+    });
+}
+
+#[test]
+fn only_a_directory_of_this_very_life_that_never_formed_is_set_aside() {
+    everywhere(|world, verdict| {
+        let mine = matches!(&world.directory.1, Directory::Stamped(found) if *found == stamp());
+        let dead = world.process.1 == ProcessSeen::None;
+        step(verdict) != "SET ASIDE" || (mine && dead && !world.formed && world.want == Want::SetAside)
+    });
+}
+
+#[test]
+fn only_what_is_called_off_is_stopped_and_only_if_it_never_formed() {
+    everywhere(|world, verdict| {
+        let ours = matches!(world.process.1, ProcessSeen::Ours { .. });
+        let stops = ["STOP", "KILL"].contains(&step(verdict));
+        !stops || (ours && world.want == Want::SetAside && !world.formed && world.directory.0 == "ours")
+    });
+}
+
+#[test]
+fn an_unknown_process_is_left_alone_and_looked_at_again() {
+    everywhere(|world, verdict| {
+        let unknown = matches!(world.process.1, ProcessSeen::Unknown(_));
+        !unknown || (verdict.step.is_none() && verdict.state == InstanceState::Unknown && verdict.wake > Some(NOW))
+    });
+}
+
+#[test]
+fn what_is_not_ours_is_not_touched() {
+    everywhere(|world, verdict| {
+        let ours = ["free", "ours", "latched"].contains(&world.directory.0);
+        ours || verdict.step.is_none()
+    });
+}
+
+#[test]
+fn a_latch_is_never_taken_back() {
+    everywhere(|world, verdict| match &verdict.step {
+        Some(Step::Prepare { stamp, .. }) => !stamp.formed,
+        Some(Step::Latch { .. }) => world.formed,
+        _ => true,
+    });
+}
+
+#[test]
+fn where_something_is_missing_there_is_a_reason() {
+    everywhere(|_, verdict| verdict.converged() || !verdict.reason.is_empty());
+}
+
+/// Absent is what lets the coordinator forget a cluster.
+#[test]
+fn nothing_of_ours_runs_where_nothing_is_said_to_be() {
+    everywhere(|world, verdict| {
+        let gone = verdict.state == InstanceState::Absent && verdict.step.is_none();
+        let other = ["other life", "other node"].contains(&world.directory.0);
+        !gone || other || world.process.1 == ProcessSeen::None
+    });
+}
+
+#[test]
+fn a_failed_step_waits_for_its_time_and_nothing_else_does() {
+    let wait = Duration::from_secs(2);
+    for world in worlds() {
+        let free = world.judge();
+        let again = |due| world.judge_seen(Seen { failed: Some(("disk full".into(), due)), ..world.seen() }, &rules());
+        assert_eq!(again(NOW), free, "its time has come: {world:?}");
+        let early = again(NOW + wait);
+        if free.step.is_some() {
+            assert_eq!(early, Verdict::blocked("disk full").at(NOW + wait), "{world:?}");
+        } else {
+            assert_eq!(early, free, "{world:?}");
+        }
+    }
+}
+
+#[test]
+fn without_a_server_nothing_is_prepared_or_started_and_the_rest_goes_on() {
+    for (server, words) in [
+        (Err("no redis-server".to_owned()), "no redis-server"),
+        (Ok("redis 3.0.6".parse().unwrap()), "the nodes.conf of redis 3.0.6 is not known to this version"),
+    ] {
+        let rules = Rules { server: server.clone(), ..rules() };
+        for world in worlds() {
+            let (with, without) = (world.judge(), world.judge_seen(world.seen(), &rules));
+            let needed = step(&with) == "PREPARE" || (step(&with) == "START" && server.is_err());
+            if needed {
+                assert_eq!(without, Verdict::blocked(words), "{world:?}");
+            } else {
+                assert_eq!(step(&without), step(&with), "{world:?}");
+            }
+        }
+    }
+}
+
+// --- single worlds
+// ----------------------------------------------------------------------------------------------------
+
+fn world(want: Want, formed: bool, directory: &str, process: &str) -> World {
+    let found = worlds().into_iter().find(|world| {
+        (world.want, world.formed, world.directory.0, world.process.0) == (want, formed, directory, process)
+    });
+    found.unwrap()
+}
+
+#[test]
+fn an_empty_master_of_a_formed_cluster_is_held_until_it_is_replaced() {
+    let world = world(Want::Running, true, "latched", "none");
+    let with = |stake| world.judge_seen(Seen { stake, ..world.seen() }, &rules());
+    let empty = Stake { formed: true, leads: true, load: Load::Nothing, replaced: false };
+    let held = with(empty);
+    assert_eq!((held.state, &held.step), (InstanceState::Blocked, &None));
+    assert_eq!(step(&with(Stake { replaced: true, ..empty })), "START");
+}
+
+#[test]
+fn a_restart_waits_for_its_pause() {
+    let world = world(Want::Running, true, "latched", "none");
+    let past = Past { exits: vec![NOW - Duration::from_secs(3), NOW], stillborn: None };
+    let verdict = world.judge_seen(Seen { past, ..world.seen() }, &rules());
+    assert_eq!(
+        (verdict.state, verdict.step, verdict.wake),
+        (InstanceState::Down, None, Some(NOW + Duration::from_secs(1)))
+    );
+}
+
+#[test]
+fn a_prepared_directory_is_complete() {
+    let verdict = world(Want::Prepared, false, "free", "none").judge();
+    let Some(Step::Prepare { stamp: made, redis_conf, nodes_conf }) = verdict.step else { panic!("{verdict:?}") };
+    assert_eq!(made, stamp());
+    assert!(redis_conf.contains("\nport 7000\n") && redis_conf.contains("\ndir /base/7000\n"), "{redis_conf}");
+    expect![[r#"
+        0101010101010101010101010101010101010101 127.0.0.1:7000@17000 myself,master - 0 0 1 connected 0-8191
+        0303030303030303030303030303030303030303 127.0.0.2:7000@17000 master - 0 0 2 connected 8192-16383
+        0202020202020202020202020202020202020202 127.0.0.2:7001@17001 slave 0101010101010101010101010101010101010101 0 0 1 connected
+        0404040404040404040404040404040404040404 127.0.0.1:7001@17001 slave 0303030303030303030303030303030303030303 0 0 2 connected
+        vars currentEpoch 2 lastVoteEpoch 0
+    "#]]
+    .assert_eq(&nodes_conf);
+}
+
+#[test]
+fn an_instance_that_the_topology_does_not_know_is_not_started() {
+    let mut assignment = assignment(Want::Running, false);
+    assignment.clusters[0].instances[0].node_id = id(9);
+    let mut seen = world(Want::Running, false, "ours", "none").seen();
+    seen.directory = Directory::Stamped(Stamp { node_id: id(9), ..stamp() });
+    let seen = BTreeMap::from([(port(7000), seen)]);
+    let verdicts = plan(&assignment, &seen, &rules(), NOW);
+    expect!["node 0909090909090909090909090909090909090909 is not in the topology"]
+        .assert_eq(&verdicts[&port(7000)].reason);
+    assert_eq!(verdicts.len(), 1, "a port that was not looked at is not judged");
+}

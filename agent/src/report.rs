@@ -1,0 +1,85 @@
+//! What is said of this host: verdicts and views as one report.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use muster_proto::{
+    ClusterAssignment, Generation, HostAssignment, InstanceAssignment, InstanceState, InstanceStatus, NodeView, Port,
+};
+
+use crate::{
+    config::Config,
+    inventory::{Instance, Inventory},
+    reconcile::{Answer, ProcessSeen, Seen, Verdict},
+};
+
+/// An instance of which nothing is known yet.
+pub fn blank(config: &Config, cluster: &ClusterAssignment, wanted: &InstanceAssignment) -> InstanceStatus {
+    InstanceStatus {
+        host: config.name.clone(),
+        address: config.address,
+        port: wanted.port,
+        cluster: cluster.cluster.clone(),
+        state: InstanceState::Unknown,
+        reason: String::new(),
+        pid: None,
+        view: None,
+        view_age: std::time::Duration::ZERO,
+        starts: 0,
+        life: wanted.life,
+        node_id: wanted.node_id,
+    }
+}
+
+/// Takes in a fresh answer.
+pub fn answered(status: &mut InstanceStatus, answer: &Answer) {
+    match answer {
+        Answer::View(view) => {
+            status.state = InstanceState::Running;
+            status.view = Some(NodeView::clone(view));
+        }
+        Answer::Loading => status.reason = "loading its data set".into(),
+        Answer::Silent(why) => status.reason = format!("does not answer: {why}"),
+    }
+}
+
+/// The instances of a host, by port.
+pub fn instances(
+    config: &Config,
+    assignment: &HostAssignment,
+    inventory: &Inventory,
+    seen: &BTreeMap<Port, Seen>,
+    verdicts: &BTreeMap<Port, Verdict>,
+) -> Vec<InstanceStatus> {
+    let one = |(port, (cluster, wanted)): (Port, (&ClusterAssignment, &InstanceAssignment))| {
+        let (seen, verdict, instance) = (seen.get(&port)?, verdicts.get(&port)?, inventory.get(port)?);
+        Some(status(blank(config, cluster, wanted), seen, verdict, instance))
+    };
+    assignment.by_port().into_iter().filter_map(one).collect()
+}
+
+fn status(blank: InstanceStatus, seen: &Seen, verdict: &Verdict, instance: &Instance) -> InstanceStatus {
+    let age = |(_, at): &(NodeView, Instant)| at.elapsed();
+    InstanceStatus {
+        state: verdict.state,
+        reason: verdict.reason.clone(),
+        pid: match seen.process {
+            ProcessSeen::Ours { pid, .. } => Some(pid),
+            ProcessSeen::None | ProcessSeen::Unknown(_) => None,
+        },
+        view: instance.view.as_ref().map(|(view, _)| view.clone()),
+        view_age: instance.view.as_ref().map(age).unwrap_or_default(),
+        starts: instance.starts,
+        ..blank
+    }
+}
+
+/// The accepted generation, if every instance is what it asks for; otherwise the one that was true before.
+pub fn converged(
+    accepted: Generation,
+    before: Generation,
+    assignment: &HostAssignment,
+    verdicts: &BTreeMap<Port, Verdict>,
+) -> Generation {
+    let all = assignment.by_port().into_keys().all(|port| verdicts.get(&port).is_some_and(Verdict::converged));
+    if all { accepted } else { before }
+}

@@ -1,0 +1,156 @@
+//! The few imperative things that the coordinator can ask for. Each has an id: the same id again gets the same answer
+//! again, without the work being done again.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use muster_proto::{
+    ClusterAssignment, HostAssignment, Port,
+    wire::{self, task::Kind, task_result::Outcome},
+};
+use tokio::{
+    sync::{Mutex as AsyncMutex, OnceCell, watch},
+    task::JoinSet,
+};
+
+use crate::{
+    config::Config,
+    layout::Layout,
+    smoke,
+    survey::{self, Held},
+    talk::Talk,
+};
+
+/// Answers kept for those who ask again.
+const REMEMBERED: usize = 256;
+
+type Answer = Arc<OnceCell<Outcome>>;
+
+/// Performs tasks, several at once.
+#[derive(Debug)]
+pub struct Tasks {
+    config: Config,
+    layout: Layout,
+    assignment: watch::Receiver<Arc<HostAssignment>>,
+    held: AsyncMutex<(Held, u64)>,
+    answers: Mutex<(HashMap<String, Answer>, VecDeque<String>)>,
+}
+
+impl Tasks {
+    /// With the assignment as it changes.
+    pub fn new(config: Config, layout: Layout, assignment: watch::Receiver<Arc<HostAssignment>>) -> Arc<Self> {
+        let held = AsyncMutex::new((Held::default(), 0));
+        Arc::new(Self { config, layout, assignment, held, answers: Mutex::default() })
+    }
+
+    /// Performs a task, or waits for the one with the same id, or remembers its answer.
+    pub async fn perform(self: Arc<Self>, task: wire::Task) -> wire::TaskResult {
+        let cell = self.answer(&task.id);
+        let outcome =
+            cell.get_or_init(|| async { self.clone().work(task.kind).await.unwrap_or_else(Outcome::Failed) }).await;
+        wire::TaskResult { id: task.id, outcome: Some(outcome.clone()) }
+    }
+
+    fn answer(&self, id: &str) -> Answer {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, order) = &mut *answers;
+        if let Some(answer) = known.get(id) {
+            return answer.clone();
+        }
+        order.push_back(id.to_owned());
+        if order.len() > REMEMBERED
+            && let Some(oldest) = order.pop_front()
+        {
+            known.remove(&oldest);
+        }
+        known.entry(id.to_owned()).or_default().clone()
+    }
+
+    async fn work(self: Arc<Self>, kind: Option<Kind>) -> Result<Outcome, String> {
+        match kind {
+            Some(Kind::Survey(task)) => self.survey(task).await.map(Outcome::Survey),
+            Some(Kind::Reach(task)) => Ok(Outcome::Reach(survey::reach(self.config.address, &task).await)),
+            Some(Kind::Release(_)) => {
+                self.held.lock().await.0 = Held::default();
+                Ok(Outcome::Release(wire::ReleaseResult {}))
+            }
+            Some(Kind::Canary(task)) => self.canary(task).await.map(Outcome::Canary),
+            Some(Kind::Probe(task)) => self.probe(&task.cluster).await.map(Outcome::Probe),
+            Some(Kind::Smoke(task)) => {
+                smoke::smoke(task).await.map(|steps| Outcome::Smoke(wire::SmokeResult { steps }))
+            }
+            None => Err("this task is not known to this agent; upgrade it".into()),
+        }
+    }
+
+    async fn survey(self: Arc<Self>, task: wire::Survey) -> Result<wire::SurveyResult, String> {
+        let mut slot = self.held.lock().await;
+        // Ours from an earlier survey are not in the way of this one.
+        slot.0 = Held::default();
+        let (result, held) = survey::survey(&self.config, &self.layout, &task).await?;
+        slot.0 = held;
+        slot.1 += 1;
+        let (nth, patience) = (slot.1, Duration::from_millis(task.hold_ms.clamp(1_000, 60_000).into()));
+        drop(slot);
+        // The coordinator may be gone before it releases.
+        tokio::spawn(async move {
+            tokio::time::sleep(patience).await;
+            let mut slot = self.held.lock().await;
+            if slot.1 == nth {
+                slot.0 = Held::default();
+            }
+        });
+        Ok(result)
+    }
+
+    fn cluster(&self, name: &str) -> Result<ClusterAssignment, String> {
+        let assignment = self.assignment.borrow().clone();
+        let found = assignment.clusters.iter().find(|cluster| cluster.cluster.as_str() == name).cloned();
+        found.ok_or_else(|| format!("this host has no instance of cluster {name}"))
+    }
+
+    async fn canary(&self, task: wire::Canary) -> Result<wire::CanaryResult, String> {
+        self.cluster(&task.cluster)?;
+        let patience = Duration::from_millis(task.timeout_ms.clamp(1, 4_000).into());
+        let mut tries = JoinSet::new();
+        for number in task.ports {
+            let port = Port::try_from(number).map_err(|error| error.to_string())?;
+            let socket = self.layout.instance(port).socket();
+            tries.spawn(async move {
+                let tried = async { Talk::connect(&socket).await?.canary(task.replicas, patience).await }.await;
+                let error = tried.as_ref().err().map(ToString::to_string).unwrap_or_default();
+                wire::CanaryPort { port: number, error, acknowledged: tried.unwrap_or(0) }
+            });
+        }
+        let mut ports = tries.join_all().await;
+        ports.sort_by_key(|port| port.port);
+        Ok(wire::CanaryResult { ports })
+    }
+
+    /// The views of a cluster's instances here, asked anew, texts included. Those that do not answer say why.
+    async fn probe(&self, name: &str) -> Result<wire::ProbeResult, String> {
+        let cluster = self.cluster(name)?;
+        let mut asked = JoinSet::new();
+        for wanted in &cluster.instances {
+            let (port, socket) = (wanted.port, self.layout.instance(wanted.port).socket());
+            asked.spawn(async move { (port, async { Talk::connect(&socket).await?.view(None).await }.await) });
+        }
+        let mut answers: BTreeMap<Port, _> = asked.join_all().await.into_iter().collect();
+        let instances = cluster.instances.iter().map(|wanted| {
+            let mut status = crate::report::blank(&self.config, &cluster, wanted);
+            match answers.remove(&wanted.port) {
+                Some(Ok(answer)) => crate::report::answered(&mut status, &answer),
+                Some(Err(error)) => status.reason = format!("does not answer: {error}"),
+                None => {}
+            }
+            wire::InstanceStatus::from(&status)
+        });
+        Ok(wire::ProbeResult { instances: instances.collect() })
+    }
+}
+
+#[cfg(test)]
+mod tests;
