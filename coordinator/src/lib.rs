@@ -1,1 +1,35 @@
-//! x
+//! The coordinator, and `muster`, the CLI that speaks to it.
+//!
+//! The whole program is one sentence: **inventory → plan → execute → report**. What is, as agents last said; what to do
+//! about it; do it, which means tell the agents; say it. Only [`ledger`], [`link`], [`admin`], [`execute`] and the CLI
+//! touch the world; [`placement`], [`lint`], [`loss`], [`preflight`], [`plan`], [`blueprint`], [`formation`],
+//! [`reconcile`], [`check`] and [`status`] are functions of values.
+//!
+//! The coordinator never speaks to a redis-server and touches no disk but its own store. Losing it changes nothing for
+//! data or clients.
+//!
+//! Reading order: the modules as they stand below; [`keeper`] is where they meet.
+
+pub mod admin;
+pub mod blueprint;
+pub mod check;
+pub mod config;
+pub mod execute;
+pub mod finding;
+pub mod formation;
+pub mod inventory;
+pub mod keeper;
+pub mod ledger;
+pub mod link;
+pub mod lint;
+pub mod loss;
+pub mod placement;
+pub mod plan;
+pub mod preflight;
+pub mod reconcile;
+#[cfg(test)]
+mod samples;
+pub mod server;
+pub mod status;
+
+pub use server::run;

@@ -1,0 +1,220 @@
+//! The Admin service: what operators' tools and automation call.
+//!
+//! A handler checks, changes the store, rings the bell and answers; the loop does the work.
+
+mod apply;
+mod operations;
+mod planning;
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use muster_proto::{
+    ClusterName, HostName, InstanceStatus, SlotRange, VERSION,
+    failure::{Failure, Reason},
+    wire::{self, admin_server},
+};
+use tokio::sync::mpsc;
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    check,
+    keeper::Shared,
+    ledger::{ClusterRecord, LedgerError, OpState},
+    plan, status,
+};
+
+/// A watched status is sent at least this often, so that ages stay true, and at most ten times as often.
+const REFRESH: Duration = Duration::from_secs(1);
+
+/// The service.
+pub struct Admin {
+    shared: Arc<Shared>,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl Admin {
+    /// Over what is shared.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    fn cluster(&self, name: &str) -> Result<ClusterRecord, Failure> {
+        let parsed: ClusterName =
+            name.parse().map_err(|error| Failure::new(Reason::InvalidArgument, format!("cluster: {error}")))?;
+        let found = self.shared.ledger.cluster(&parsed).map_err(store_failed)?;
+        found.ok_or_else(|| {
+            Failure::new(Reason::UnknownCluster, format!("there is no cluster {name}")).hint("muster status")
+        })
+    }
+
+    fn state_of(&self, record: &ClusterRecord) -> Result<Option<OpState>, Failure> {
+        let operation = self.shared.ledger.operation(record.operation).map_err(store_failed)?;
+        Ok(operation.map(|operation| operation.state))
+    }
+
+    fn status(&self, name: &str) -> Result<wire::GetStatusResponse, Failure> {
+        let record = self.cluster(name)?;
+        let state = self.state_of(&record)?;
+        Ok(status::status(&record, state, &self.shared.inventory()))
+    }
+}
+
+/// What the store's refusal looks like to a caller.
+fn store_failed(error: LedgerError) -> Failure {
+    let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    Failure::new(Reason::StoreFailed, format!("{error}{cause}; nothing was changed"))
+        .hint("look at the disk of the coordinator's state_dir: df -h, and its log: journalctl -u muster-coordinator")
+}
+
+#[tonic::async_trait]
+impl admin_server::Admin for Admin {
+    type WatchOperationStream = Events<wire::OperationEvent>;
+    type WatchStatusStream = Events<wire::GetStatusResponse>;
+
+    async fn list_hosts(&self, _: Request<wire::ListHostsRequest>) -> Answer<wire::ListHostsResponse> {
+        let inventory = self.shared.inventory();
+        let hosts = inventory.hosts().values().map(|host| status::host(&inventory, host)).collect();
+        let term = self.shared.ledger.term().0;
+        Ok(Response::new(wire::ListHostsResponse { hosts, coordinator_version: VERSION.to_owned(), term }))
+    }
+
+    async fn plan(&self, request: Request<wire::PlanRequest>) -> Answer<wire::PlanResponse> {
+        Ok(Response::new(planning::plan(&self.shared, request.into_inner()).await?))
+    }
+
+    async fn apply(&self, request: Request<wire::ApplyRequest>) -> Answer<wire::ApplyResponse> {
+        let operation = apply::apply(&self.shared, &request.into_inner())?;
+        Ok(Response::new(wire::ApplyResponse { operation: Some(operation) }))
+    }
+
+    async fn list_operations(
+        &self,
+        request: Request<wire::ListOperationsRequest>,
+    ) -> Answer<wire::ListOperationsResponse> {
+        let of = Some(request.into_inner().cluster).filter(|name| !name.is_empty());
+        let records = self.shared.ledger.operations(of.as_deref()).map_err(store_failed)?;
+        let operations = records.iter().map(operations::wire_operation).collect();
+        Ok(Response::new(wire::ListOperationsResponse { operations }))
+    }
+
+    async fn get_operation(&self, request: Request<wire::GetOperationRequest>) -> Answer<wire::GetOperationResponse> {
+        let record = operations::find(&self.shared, &request.into_inner().id)?;
+        Ok(Response::new(wire::GetOperationResponse { operation: Some(operations::wire_operation(&record)) }))
+    }
+
+    async fn watch_operation(
+        &self,
+        request: Request<wire::WatchOperationRequest>,
+    ) -> Answer<Self::WatchOperationStream> {
+        let request = request.into_inner();
+        let record = operations::find(&self.shared, &request.id)?;
+        let (say, said) = mpsc::channel(64);
+        tokio::spawn(operations::watch(self.shared.clone(), record.id, request.after_seq, say));
+        Ok(Response::new(Box::pin(ReceiverStream::new(said))))
+    }
+
+    async fn pause_operation(
+        &self,
+        request: Request<wire::PauseOperationRequest>,
+    ) -> Answer<wire::PauseOperationResponse> {
+        let operation = Some(operations::pause(&self.shared, &request.into_inner().id)?);
+        Ok(Response::new(wire::PauseOperationResponse { operation }))
+    }
+
+    async fn resume_operation(
+        &self,
+        request: Request<wire::ResumeOperationRequest>,
+    ) -> Answer<wire::ResumeOperationResponse> {
+        let operation = Some(operations::resume(&self.shared, &request.into_inner().id)?);
+        Ok(Response::new(wire::ResumeOperationResponse { operation }))
+    }
+
+    async fn cancel_operation(
+        &self,
+        request: Request<wire::CancelOperationRequest>,
+    ) -> Answer<wire::CancelOperationResponse> {
+        let operation = Some(operations::cancel(&self.shared, &request.into_inner().id)?);
+        Ok(Response::new(wire::CancelOperationResponse { operation }))
+    }
+
+    async fn list_clusters(&self, _: Request<wire::ListClustersRequest>) -> Answer<wire::ListClustersResponse> {
+        let records = self.shared.ledger.clusters().map_err(store_failed)?;
+        let one = |record: &ClusterRecord| Ok(status::cluster(record, self.state_of(record)?));
+        let clusters = records.iter().map(one).collect::<Result<_, Failure>>()?;
+        Ok(Response::new(wire::ListClustersResponse { clusters }))
+    }
+
+    async fn get_status(&self, request: Request<wire::GetStatusRequest>) -> Answer<wire::GetStatusResponse> {
+        Ok(Response::new(self.status(&request.into_inner().cluster)?))
+    }
+
+    async fn watch_status(&self, request: Request<wire::WatchStatusRequest>) -> Answer<Self::WatchStatusStream> {
+        let name = request.into_inner().cluster;
+        let first = self.status(&name)?;
+        let (say, said) = mpsc::channel(4);
+        let admin = Self::new(self.shared.clone());
+        tokio::spawn(async move {
+            let mut changes = admin.shared.changes.subscribe();
+            let mut next = Ok(first);
+            while say.send(next.map_err(Status::from)).await.is_ok() {
+                tokio::time::sleep(REFRESH / 10).await;
+                tokio::select! {
+                    () = admin.shared.shutdown.cancelled() => return,
+                    () = say.closed() => return,
+                    _ = changes.changed() => {}
+                    () = tokio::time::sleep(REFRESH) => {}
+                }
+                next = admin.status(&name);
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(said))))
+    }
+
+    async fn check(&self, request: Request<wire::CheckRequest>) -> Answer<wire::CheckResponse> {
+        let record = self.cluster(&request.into_inner().cluster)?;
+        let probed = self.shared.probe(&record.blueprint).await;
+        let read = |answers: Vec<wire::InstanceStatus>| {
+            let parsed = answers.into_iter().map(InstanceStatus::try_from).collect::<Result<Vec<_>, _>>();
+            parsed.map_err(|error| error.to_string())
+        };
+        let answers = probed.into_iter().map(|(host, answer)| (host, answer.and_then(read))).collect();
+        let verdict = check::judge(&record.blueprint, plan::asked(&record.spec), &answers);
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        Ok(Response::new(wire::CheckResponse {
+            findings: verdict.findings.into_iter().map(wire::Finding::from).collect(),
+            answered: count(verdict.answered),
+            instances: count(record.blueprint.members.len()),
+            passed: verdict.passed,
+        }))
+    }
+
+    async fn smoke_test(&self, request: Request<wire::SmokeTestRequest>) -> Answer<wire::SmokeTestResponse> {
+        let request = request.into_inner();
+        let record = self.cluster(&request.cluster)?;
+        let from: HostName = request
+            .from_host
+            .parse()
+            .map_err(|error| Failure::new(Reason::InvalidArgument, format!("from_host: {error}")))?;
+        if self.shared.inventory().get(&from).is_none() {
+            return Err(Failure::new(Reason::UnknownHost, format!("no agent calls itself {from}"))
+                .hint("muster hosts")
+                .into());
+        }
+        let members = &record.blueprint.members;
+        let seeds = members.iter().map(|member| wire::Target {
+            host: member.host.to_string(),
+            address: member.address.to_string(),
+            port: member.port.into(),
+            bus: false,
+        });
+        let masters: Vec<SlotRange> =
+            members.iter().filter_map(|member| member.role.slots().first().copied()).collect();
+        let name = &record.blueprint.cluster;
+        let steps = self.shared.smoke(&from, name, seeds.collect(), masters).await;
+        let silent = |why| Failure::new(Reason::HostSilent, format!("{from}: {why}")).hint("muster hosts");
+        Ok(Response::new(wire::SmokeTestResponse { steps: steps.map_err(silent)? }))
+    }
+}

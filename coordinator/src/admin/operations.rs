@@ -1,0 +1,177 @@
+//! Operations: found, watched, paused, resumed, called off.
+
+use std::sync::Arc;
+
+use muster_proto::{
+    OperationId,
+    failure::{Failure, Reason},
+    wire,
+};
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use super::store_failed;
+use crate::{
+    formation::Goal,
+    keeper::Shared,
+    ledger::{ClusterRecord, EventRecord, LedgerError, OpState, OperationRecord},
+};
+
+/// One operation.
+pub fn find(shared: &Shared, id: &str) -> Result<OperationRecord, Failure> {
+    let unknown = || Failure::new(Reason::UnknownOperation, format!("there is no operation {id:?}")).hint("muster ops");
+    let parsed: OperationId = id.parse().map_err(|_| unknown())?;
+    shared.ledger.operation(parsed).map_err(store_failed)?.ok_or_else(unknown)
+}
+
+/// Sends events after a sequence number, and then as they come, until the operation ends.
+pub async fn watch(
+    shared: Arc<Shared>,
+    id: OperationId,
+    mut after: u64,
+    say: mpsc::Sender<Result<wire::OperationEvent, Status>>,
+) {
+    let mut bell = shared.events.subscribe();
+    loop {
+        bell.borrow_and_update();
+        let events = match shared.ledger.events(id, after) {
+            Ok(events) => events,
+            Err(error) => {
+                let _ = say.send(Err(store_failed(error).into())).await;
+                return;
+            }
+        };
+        for event in events {
+            after = event.seq;
+            let last = event.state.ended();
+            if say.send(Ok(wire_event(&event))).await.is_err() || last {
+                return;
+            }
+        }
+        // One that had ended before has no event after the last one that was seen.
+        if shared
+            .ledger
+            .operation(id)
+            .is_ok_and(|found| found.is_none_or(|record| record.state.ended() && record.last_seq <= after))
+        {
+            return;
+        }
+        tokio::select! {
+            () = shared.shutdown.cancelled() => return,
+            () = say.closed() => return,
+            changed = bell.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Stops taking steps.
+pub fn pause(shared: &Shared, id: &str) -> Result<wire::Operation, Failure> {
+    turn(shared, id, OpState::Paused, "paused; servers that run go on running")
+}
+
+/// Goes on.
+pub fn resume(shared: &Shared, id: &str) -> Result<wire::Operation, Failure> {
+    turn(shared, id, OpState::Running, "resumed")
+}
+
+/// Calls a bootstrap off, unless it has formed.
+pub fn cancel(shared: &Shared, id: &str) -> Result<wire::Operation, Failure> {
+    let _sole = shared.decide();
+    let operation = find(shared, id)?;
+    let record = shared.ledger.cluster(&operation.cluster).map_err(store_failed)?;
+    let record = record.filter(|record| record.operation == operation.id);
+    if let Some(record) = record.as_ref().filter(|record| record.formed_ms.is_some()) {
+        let name = &record.blueprint.cluster;
+        let message = format!("cluster {name} is formed and may hold data; calling its bootstrap off would destroy it");
+        return Err(Failure::new(Reason::PastNoReturn, message).hint(format!("muster status {name}")));
+    }
+    let Some(record) = record.filter(|_| !operation.state.ended()) else { return Err(ended(&operation)) };
+    if operation.state == OpState::Cancelling {
+        return Ok(wire_operation(&operation));
+    }
+    let name = record.blueprint.cluster.clone();
+    let next = ClusterRecord { goal: Goal::SetAside, ..record };
+    let others =
+        shared.ledger.clusters().map_err(store_failed)?.into_iter().filter(|other| other.blueprint.cluster != name);
+    let clusters: Vec<_> = others.chain([next.clone()]).collect();
+    let written = shared.ledger.write(|write| {
+        write.goal(&name, Goal::SetAside)?;
+        let told = shared.tell(write, &next.blueprint.hosts(), &clusters)?;
+        let seq = write.event(operation.id, OpState::Cancelling, "CANCEL", "called off by an operator", (0, 0))?;
+        Ok::<_, LedgerError>((told, seq))
+    });
+    let (told, seq) = written.map_err(store_failed)?;
+    shared.send(told);
+    shared.events.send_replace(seq);
+    shared.ring();
+    find(shared, id).map(|record| wire_operation(&record))
+}
+
+fn ended(operation: &OperationRecord) -> Failure {
+    let message = format!("operation {} has ended: {}", operation.id, operation.state.word());
+    Failure::new(Reason::OperationEnded, message).hint(format!("muster op show {}", operation.id))
+}
+
+fn turn(shared: &Shared, id: &str, to: OpState, message: &str) -> Result<wire::Operation, Failure> {
+    let _sole = shared.decide();
+    let operation = find(shared, id)?;
+    if operation.state.ended() {
+        return Err(ended(&operation));
+    }
+    if operation.state == OpState::Cancelling {
+        let message = format!("operation {} is being called off", operation.id);
+        return Err(Failure::new(Reason::OperationBusy, message).hint(format!("muster op watch {}", operation.id)));
+    }
+    if operation.state != to {
+        let event = shared.ledger.write(|write| write.event(operation.id, to, &operation.phase, message, (0, 0)));
+        shared.events.send_replace(event.map_err(store_failed)?);
+        shared.ring();
+    }
+    find(shared, id).map(|record| wire_operation(&record))
+}
+
+fn wire_state(state: OpState) -> i32 {
+    match state {
+        OpState::Running => wire::OperationState::Running,
+        OpState::Paused => wire::OperationState::Paused,
+        OpState::NeedsOperator => wire::OperationState::NeedsOperator,
+        OpState::Cancelling => wire::OperationState::Cancelling,
+        OpState::Done => wire::OperationState::Done,
+        OpState::Cancelled => wire::OperationState::Cancelled,
+    }
+    .into()
+}
+
+/// In the words of the API.
+pub fn wire_operation(record: &OperationRecord) -> wire::Operation {
+    wire::Operation {
+        id: record.id.to_string(),
+        kind: record.kind.clone(),
+        cluster: record.cluster.to_string(),
+        state: wire_state(record.state),
+        phase: record.phase.clone(),
+        message: record.message.clone(),
+        plan_hash: record.plan_hash.to_string(),
+        started_unix_ms: record.started_ms,
+        ended_unix_ms: record.ended_ms.unwrap_or(0),
+        phases: record
+            .phases
+            .iter()
+            .map(|(phase, micros)| wire::PhaseTime { phase: phase.clone(), micros: *micros })
+            .collect(),
+        last_seq: record.last_seq,
+    }
+}
+
+fn wire_event(event: &EventRecord) -> wire::OperationEvent {
+    wire::OperationEvent {
+        seq: event.seq,
+        operation_id: event.operation.to_string(),
+        unix_ms: event.unix_ms,
+        phase: event.phase.clone(),
+        state: wire_state(event.state),
+        message: event.message.clone(),
+        done: event.done,
+        total: event.total,
+    }
+}

@@ -1,0 +1,233 @@
+//! Asks agents, side by side, and waits for their answers with a deadline.
+//!
+//! What is asked for is decided elsewhere; here it only travels. A lost answer is *unknown*, and asking again is safe:
+//! agents remember what they have answered.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    time::{Duration, Instant},
+};
+
+use muster_proto::{
+    ClusterName, HostName, Port, Role, SlotRange, Spec,
+    convert::millis,
+    ports::DEFAULT_BUS_OFFSET,
+    wire::{self, task::Kind, task_result::Outcome},
+};
+use tokio::{sync::oneshot, task::JoinSet, time::timeout};
+use uuid::Uuid;
+
+use crate::{blueprint::Blueprint, keeper::Shared, ledger::unix_ms, preflight};
+
+/// Patience for a survey, which runs a server twice.
+const SURVEY: Duration = Duration::from_secs(8);
+/// Patience of one dial. A blocked pair is named after it.
+const DIAL: Duration = Duration::from_secs(3);
+/// Listeners are given up after this.
+const HOLD: Duration = Duration::from_secs(20);
+/// Patience for a write's acknowledgement.
+const CANARY: Duration = Duration::from_secs(2);
+/// Patience for other answers.
+const ANSWER: Duration = Duration::from_secs(10);
+
+impl Shared {
+    /// Asks one agent. The error says why there is no answer.
+    pub async fn ask(&self, host: &HostName, kind: Kind, patience: Duration) -> Result<Outcome, String> {
+        let id = Uuid::now_v7().to_string();
+        let (answer, answered) = oneshot::channel();
+        let say = {
+            let mut inventory = self.inventory();
+            let overdue = inventory.overdue();
+            let found = inventory.get_mut(host).ok_or_else(|| format!("no agent calls itself {host}"))?;
+            let age = found.heard.elapsed();
+            let heard = age.as_secs();
+            let session = found.session.as_mut();
+            let session = session.ok_or_else(|| format!("it is not connected, and was last heard of {heard} s ago"))?;
+            if age > overdue {
+                // A stream that is frozen stays open for long; nobody need wait for it.
+                return Err(format!("it is connected and silent, and was last heard of {heard} s ago"));
+            }
+            session.asked.insert(id.clone(), answer);
+            session.say.clone()
+        };
+        let task = wire::Task { id: id.clone(), term: self.ledger.term().0, kind: Some(kind) };
+        let message = wire::ToAgent { body: Some(wire::to_agent::Body::Task(task)) };
+        let answer = timeout(patience, async move {
+            say.send(message).await.ok()?;
+            answered.await.ok()
+        })
+        .await;
+        if let Some(session) = self.inventory().get_mut(host).and_then(|found| found.session.as_mut()) {
+            session.asked.remove(&id);
+        }
+        match answer {
+            Ok(Some(wire::TaskResult { outcome: Some(Outcome::Failed(why)), .. })) => Err(why),
+            Ok(Some(wire::TaskResult { outcome: Some(outcome), .. })) => Ok(outcome),
+            Ok(Some(wire::TaskResult { outcome: None, .. })) => Err("its answer is not understood".into()),
+            Ok(None) => Err("its stream has ended".into()),
+            Err(_) => Err(format!("no answer within {} s", patience.as_secs())),
+        }
+    }
+
+    /// Asks several at once.
+    async fn ask_all<F, T>(&self, asks: impl IntoIterator<Item = (HostName, F)>) -> BTreeMap<HostName, T>
+    where
+        F: Future<Output = T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let mut all = JoinSet::new();
+        for (host, ask) in asks {
+            all.spawn(async move { (host, ask.await) });
+        }
+        all.join_all().await.into_iter().collect()
+    }
+
+    /// Preflight: every host looks at itself and holds its ports, then dials everyone else's, then lets go.
+    pub async fn preflight(self: &std::sync::Arc<Self>, spec: &Spec) -> BTreeMap<HostName, preflight::Answer> {
+        let _sole = self.surveying.lock().await;
+        let hosts = &spec.parts().hosts;
+        let settings: Vec<_> = spec.parts().settings.iter().map(wire::Setting::from).collect();
+        let surveys = hosts.iter().map(|host| {
+            let task = wire::Survey {
+                ports: host.ports.iter().map(u32::from).collect(),
+                bus_offset: DEFAULT_BUS_OFFSET.into(),
+                settings: settings.clone(),
+                hold_ms: u32::try_from(millis(HOLD)).unwrap_or(u32::MAX),
+            };
+            let (shared, name) = (self.clone(), host.name.clone());
+            (host.name.clone(), async move { shared.survey(&name, task).await })
+        });
+        let surveys = self.ask_all(surveys).await;
+        // Those that have not answered hold no ports, and need not be waited for again.
+        let answered = |name: &HostName| surveys.get(name).is_some_and(|(survey, _)| survey.is_ok());
+        let hosts: Vec<_> = hosts.iter().filter(|host| answered(&host.name)).collect();
+        let targets: BTreeMap<_, _> = hosts
+            .iter()
+            .map(|host| {
+                let survey = surveys.get(&host.name).and_then(|(survey, _)| survey.as_ref().ok());
+                (host.name.clone(), self.targets(&host.name, survey))
+            })
+            .collect();
+        let dials = hosts.iter().map(|host| {
+            let others =
+                targets.iter().filter(|(name, _)| **name != host.name).flat_map(|(_, targets)| targets.clone());
+            let timeout_ms = u32::try_from(millis(DIAL)).unwrap_or(u32::MAX);
+            let task = wire::Reach { targets: others.collect(), timeout_ms };
+            let (shared, name) = (self.clone(), host.name.clone());
+            (host.name.clone(), async move { shared.reach(&name, task).await })
+        });
+        let mut reached = self.ask_all(dials).await;
+        let releases = hosts.iter().map(|host| {
+            let (shared, name) = (self.clone(), host.name.clone());
+            (host.name.clone(), async move { shared.ask(&name, Kind::Release(wire::Release {}), ANSWER).await })
+        });
+        self.ask_all(releases).await;
+        let answer = |(name, (survey, skew_ms)): (HostName, (Result<_, _>, i64))| {
+            let reach = reached.remove(&name).unwrap_or_else(|| Err("not asked".into()));
+            let address = self.inventory().get(&name).map(|host| host.hello.address.to_string()).unwrap_or_default();
+            (name, preflight::Answer { survey, skew_ms, reach, address })
+        };
+        surveys.into_iter().map(answer).collect()
+    }
+
+    async fn survey(&self, host: &HostName, task: wire::Survey) -> (Result<wire::SurveyResult, String>, i64) {
+        let (sent, clock) = (unix_ms(), Instant::now());
+        match self.ask(host, Kind::Survey(task), SURVEY).await {
+            Ok(Outcome::Survey(survey)) => {
+                // The agent reads its clock last, just before it answers.
+                let ours = sent + millis(clock.elapsed());
+                let skew = i64::try_from(survey.unix_ms).unwrap_or(0) - i64::try_from(ours).unwrap_or(0);
+                (Ok(survey), skew)
+            }
+            Ok(_) => (Err("its answer is of another kind".into()), 0),
+            Err(why) => (Err(why), 0),
+        }
+    }
+
+    async fn reach(&self, host: &HostName, task: wire::Reach) -> Result<Vec<wire::Unreached>, String> {
+        match self.ask(host, Kind::Reach(task), DIAL + ANSWER).await {
+            Ok(Outcome::Reach(result)) => Ok(result.unreached),
+            Ok(_) => Err("its answer is of another kind".into()),
+            Err(why) => Err(why),
+        }
+    }
+
+    /// The ports of a host that are held and can be dialled.
+    fn targets(&self, host: &HostName, survey: Option<&wire::SurveyResult>) -> Vec<wire::Target> {
+        let address = self.inventory().get(host).map(|host| host.hello.address.to_string()).unwrap_or_default();
+        let target = |port, bus| wire::Target { host: host.to_string(), address: address.clone(), port, bus };
+        let held = |fact: &wire::PortFact| {
+            let client = fact.client_error.is_empty().then(|| target(fact.port, false));
+            let bus = fact.bus_error.is_empty().then(|| target(fact.port + u32::from(DEFAULT_BUS_OFFSET), true));
+            [client, bus].into_iter().flatten().collect::<Vec<_>>()
+        };
+        survey.map(|survey| survey.ports.iter().flat_map(held).collect()).unwrap_or_default()
+    }
+
+    /// Proves that every master takes a write and has its replicas acknowledge it. The error names the first that does
+    /// not.
+    pub async fn canary(self: &std::sync::Arc<Self>, blueprint: &Blueprint) -> Result<(), String> {
+        let mut masters: BTreeMap<HostName, Vec<Port>> = BTreeMap::new();
+        for member in blueprint.members.iter().filter(|member| matches!(member.role, Role::Master { .. })) {
+            masters.entry(member.host.clone()).or_default().push(member.port);
+        }
+        let asks = masters.into_iter().map(|(host, ports)| {
+            let task = wire::Canary {
+                cluster: blueprint.cluster.to_string(),
+                ports: ports.into_iter().map(u32::from).collect(),
+                replicas: blueprint.replicas,
+                timeout_ms: u32::try_from(millis(CANARY)).unwrap_or(u32::MAX),
+            };
+            let (shared, name) = (self.clone(), host.clone());
+            (host, async move { shared.ask(&name, Kind::Canary(task), ANSWER).await })
+        });
+        let failed = |(host, outcome): (HostName, Result<Outcome, String>)| match outcome {
+            Ok(Outcome::Canary(result)) => result
+                .ports
+                .into_iter()
+                .find(|port| !port.error.is_empty())
+                .map(|port| format!("{host}:{} does not take a write: {}", port.port, port.error)),
+            Ok(_) => Some(format!("{host} has answered something else")),
+            Err(why) => Some(format!("{host}: {why}")),
+        };
+        match self.ask_all(asks).await.into_iter().find_map(failed) {
+            None => Ok(()),
+            Some(why) => Err(why),
+        }
+    }
+
+    /// Fresh views of every instance of a cluster, texts included, and why there is none of some hosts.
+    pub async fn probe(
+        self: &std::sync::Arc<Self>,
+        blueprint: &Blueprint,
+    ) -> BTreeMap<HostName, Result<Vec<wire::InstanceStatus>, String>> {
+        let asks = blueprint.hosts().into_iter().map(|host| {
+            let task = wire::Probe { cluster: blueprint.cluster.to_string() };
+            let (shared, name) = (self.clone(), host.clone());
+            (host, async move { shared.ask(&name, Kind::Probe(task), ANSWER).await })
+        });
+        let read = |(host, outcome)| match outcome {
+            Ok(Outcome::Probe(result)) => (host, Ok(result.instances)),
+            Ok(_) => (host, Err("its answer is of another kind".into())),
+            Err(why) => (host, Err(why)),
+        };
+        self.ask_all(asks).await.into_iter().map(read).collect()
+    }
+
+    /// Has an agent be a client of the cluster.
+    pub async fn smoke(
+        &self,
+        from: &HostName,
+        cluster: &ClusterName,
+        seeds: Vec<wire::Target>,
+        masters: Vec<SlotRange>,
+    ) -> Result<Vec<wire::SmokeStep>, String> {
+        let masters = masters.into_iter().map(wire::SlotRange::from).collect();
+        let task = wire::Smoke { cluster: cluster.to_string(), seeds, masters };
+        match self.ask(from, Kind::Smoke(task), ANSWER * 3).await? {
+            Outcome::Smoke(result) => Ok(result.steps),
+            _ => Err("its answer is of another kind".into()),
+        }
+    }
+}

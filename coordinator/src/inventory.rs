@@ -1,0 +1,203 @@
+//! What is, as agents last said it, with its age. Nothing here is kept across a restart.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::{Duration, Instant},
+};
+
+use muster_proto::{
+    Generation, Hello, HostName, InstanceState, NodeId, PortUse, Report, SLOTS, SlotRange, slots::normal, wire,
+};
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use crate::{
+    blueprint::Blueprint,
+    formation::{Heard, steps},
+    placement::Site,
+};
+
+/// So many missed heartbeats make a host unknown.
+const MISSED: u32 = 3;
+
+/// One host.
+#[derive(Debug)]
+pub struct Host {
+    /// How its agent introduced itself last.
+    pub hello: Hello,
+    /// What it said last, in this life of the coordinator.
+    pub report: Option<Report>,
+    /// When anything was heard of it last; when the coordinator started, if nothing was.
+    pub heard: Instant,
+    /// What it is to be told.
+    pub told: Generation,
+    /// The stream to it, when there is one.
+    pub session: Option<Session>,
+}
+
+/// A stream to an agent.
+#[derive(Debug)]
+pub struct Session {
+    /// Tells this stream from earlier ones.
+    pub id: Uuid,
+    /// Messages to it.
+    pub say: mpsc::Sender<wire::ToAgent>,
+    /// Tasks that it has not answered.
+    pub asked: HashMap<String, oneshot::Sender<wire::TaskResult>>,
+}
+
+/// All hosts.
+#[derive(Debug)]
+pub struct Inventory {
+    hosts: BTreeMap<HostName, Host>,
+    heartbeat: Duration,
+}
+
+impl Inventory {
+    /// Knows nobody yet. `heartbeat` is what agents are asked to keep to.
+    pub fn new(heartbeat: Duration) -> Self {
+        Self { hosts: BTreeMap::new(), heartbeat }
+    }
+
+    /// All, by name.
+    pub fn hosts(&self) -> &BTreeMap<HostName, Host> {
+        &self.hosts
+    }
+
+    /// One.
+    pub fn get(&self, name: &HostName) -> Option<&Host> {
+        self.hosts.get(name)
+    }
+
+    /// One, to be changed.
+    pub fn get_mut(&mut self, name: &HostName) -> Option<&mut Host> {
+        self.hosts.get_mut(name)
+    }
+
+    /// A host that called before this coordinator started.
+    pub fn remember(&mut self, hello: Hello, told: Generation) {
+        let host = Host { hello: hello.clone(), report: None, heard: Instant::now(), told, session: None };
+        self.hosts.insert(hello.host, host);
+    }
+
+    /// A host that calls now. Its old session, if any, ends with the sender that is dropped here. What it said before
+    /// still holds only if it is the same process that calls: after a reboot, or from another machine, nothing is known
+    /// yet.
+    pub fn arrive(&mut self, hello: Hello, told: Generation, session: Session) {
+        let caller = |hello: &Hello| (hello.identity, hello.boot_id.clone(), hello.pid);
+        let before = self.hosts.remove(&hello.host).filter(|before| caller(&before.hello) == caller(&hello));
+        let report = before.and_then(|before| before.report);
+        let host = Host { hello: hello.clone(), report, heard: Instant::now(), told, session: Some(session) };
+        self.hosts.insert(hello.host, host);
+    }
+
+    /// The session has ended; ignored if a newer one has taken its place.
+    pub fn depart(&mut self, name: &HostName, session: Uuid) {
+        if let Some(host) = self.hosts.get_mut(name)
+            && host.session.as_ref().is_some_and(|current| current.id == session)
+        {
+            host.session = None;
+        }
+    }
+
+    /// Whether it is heard of. Otherwise nothing is concluded.
+    pub fn live(&self, host: &Host) -> bool {
+        host.session.is_some() && host.report.is_some() && host.heard.elapsed() <= self.overdue()
+    }
+
+    /// Silence that is longer than this means something.
+    pub fn overdue(&self) -> Duration {
+        self.heartbeat * MISSED
+    }
+
+    /// What formation may lean on.
+    pub fn heard(&self, blueprint: &Blueprint) -> Heard {
+        let mut heard = Heard::default();
+        let members: BTreeSet<NodeId> = blueprint.members.iter().map(|member| member.node_id).collect();
+        for name in blueprint.hosts() {
+            match self.current(&name) {
+                Err(why) => {
+                    heard.silent.insert(name, why);
+                }
+                Ok(report) => {
+                    let mine = report.instances.iter().filter(|status| members.contains(&status.node_id));
+                    heard.instances.extend(mine.map(|status| (status.node_id, status.clone())));
+                }
+            }
+        }
+        heard
+    }
+
+    /// The report of a host that is live and has taken in what it was told last.
+    fn current(&self, name: &HostName) -> Result<&Report, String> {
+        let host = self.hosts.get(name).ok_or_else(|| format!("no agent calls itself {name}"))?;
+        let report = match &host.report {
+            Some(report) if self.live(host) => report,
+            _ => return Err(format!("its host {name} has not been heard of for {} s", steps(host.heard.elapsed()))),
+        };
+        match &report.refusal {
+            Some(refusal) if report.received == host.told => Err(format!("its host {name} refuses: {refusal}")),
+            _ if report.accepted != host.told => {
+                Err(format!("its host {name} has generation {}, told was {}", report.accepted, host.told))
+            }
+            _ => Ok(report),
+        }
+    }
+
+    /// The nodes that serve all slots of a cluster between them, each running and saying so itself; none while any slot
+    /// is served by nobody who is heard of, or by two.
+    pub fn leaders(&self, blueprint: &Blueprint) -> Option<BTreeSet<NodeId>> {
+        let heard = self.heard(blueprint);
+        let mut served = 0;
+        let mut leaders = BTreeSet::new();
+        let mut ranges = Vec::new();
+        for status in heard.instances.values().filter(|status| status.state == InstanceState::Running) {
+            let Some(view) = status.view.as_ref().filter(|view| !view.role.slots().is_empty()) else { continue };
+            served += view.role.slots().iter().map(|range| u32::from(range.len())).sum::<u32>();
+            ranges.extend_from_slice(view.role.slots());
+            leaders.insert(status.node_id);
+        }
+        let whole = normal(ranges) == SlotRange::new(0, SLOTS - 1).into_iter().collect::<Vec<_>>();
+        (whole && served == u32::from(SLOTS)).then_some(leaders)
+    }
+
+    /// What placement may lean on: who announces what.
+    pub fn sites(&self) -> BTreeMap<HostName, Site> {
+        let site = |host: &Host| Site {
+            name: host.hello.host.clone(),
+            address: host.hello.address,
+            rack: host.hello.rack.clone(),
+            zone: host.hello.zone.clone(),
+        };
+        self.hosts.iter().map(|(name, host)| (name.clone(), site(host))).collect()
+    }
+
+    /// What a plan leans on, as it is now: facts of one host, by their names.
+    pub fn facts(&self, name: &HostName) -> BTreeMap<String, String> {
+        let Some(host) = self.hosts.get(name) else { return BTreeMap::new() };
+        let mut facts = BTreeMap::from([
+            ("identity".to_owned(), host.hello.identity.to_string()),
+            ("address".to_owned(), host.hello.address.to_string()),
+            ("agent".to_owned(), if self.live(host) { "live" } else { "silent" }.to_owned()),
+        ]);
+        if let Some(report) = &host.report {
+            let server = report.server.as_ref().map_or_else(Clone::clone, |server| server.version.to_string());
+            facts.insert("server".to_owned(), server);
+            facts.extend(report.ports.iter().map(|(port, usage)| (format!("port {port}"), use_word(usage))));
+        }
+        facts
+    }
+}
+
+/// What lies at a port, in a word.
+pub fn use_word(usage: &PortUse) -> String {
+    match usage {
+        PortUse::Free => "free".to_owned(),
+        PortUse::Stamped(cluster) => cluster.to_string(),
+        PortUse::Foreign => "foreign".to_owned(),
+        PortUse::Unreadable => "unreadable".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,431 @@
+//! The one loop of the coordinator: somebody rings, one pass is made over all operations.
+//!
+//! RPC handlers and agents change what is known and ring the bell; only this loop takes steps. Each operation is judged
+//! by itself, so a broken one never holds up another. A step is a transaction; what must be asked for over the network
+//! runs beside the loop and rings when it is done.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use muster_proto::{ClusterName, Generation, HostName, NodeId, OperationId, convert::micros, wire};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    config::Config,
+    formation::{self, Goal, Phase},
+    inventory::Inventory,
+    ledger::{ClusterRecord, Ledger, LedgerError, OpState, OperationRecord, Write},
+    reconcile::{Told, assignments},
+};
+
+/// The longest time without a pass: ages grow without anybody ringing.
+const TICK: Duration = Duration::from_secs(1);
+/// Between two events that tell of progress within a phase.
+const PROGRESS: Duration = Duration::from_millis(100);
+/// A failed proof is tried again after this.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// What handlers, sessions and the loop share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The config.
+    pub config: Config,
+    /// The store.
+    pub ledger: Ledger,
+    inventory: Mutex<Inventory>,
+    deciding: Mutex<()>,
+    /// One preflight at a time: the second would take away the listeners of the first.
+    pub surveying: tokio::sync::Mutex<()>,
+    bell: Notify,
+    /// Moves with every event.
+    pub events: watch::Sender<u64>,
+    /// Moves with every change of the inventory.
+    pub changes: watch::Sender<u64>,
+    /// Ends all streams.
+    pub shutdown: CancellationToken,
+}
+
+impl Shared {
+    /// Knows the hosts that the store knows.
+    pub fn new(config: Config, ledger: Ledger, shutdown: CancellationToken) -> Result<Arc<Self>, LedgerError> {
+        let mut inventory = Inventory::new(config.heartbeat);
+        for (hello, _) in ledger.hosts()? {
+            let hello =
+                muster_proto::Hello::try_from(hello).map_err(|error| LedgerError::Damaged(error.to_string()))?;
+            let told = ledger.desired(&hello.host)?.map_or(0, |desired| desired.generation);
+            inventory.remember(hello, Generation(told));
+        }
+        Ok(Arc::new(Self {
+            config,
+            ledger,
+            inventory: Mutex::new(inventory),
+            deciding: Mutex::new(()),
+            surveying: tokio::sync::Mutex::new(()),
+            bell: Notify::new(),
+            events: watch::channel(0).0,
+            changes: watch::channel(0).0,
+            shutdown,
+        }))
+    }
+
+    /// What is known. Never held across an await.
+    pub fn inventory(&self) -> MutexGuard<'_, Inventory> {
+        self.inventory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Held by whoever reads the store and then changes it because of what was read: a pass, an apply, a pause, a
+    /// cancel. Two at once would each act on what the other has just changed: one request would become two, and a
+    /// formation that was called off would be latched. Never held across an await, and taken before all other locks.
+    pub fn decide(&self) -> MutexGuard<'_, ()> {
+        self.deciding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something has changed.
+    pub fn ring(&self) {
+        self.changes.send_modify(|count| *count += 1);
+        self.bell.notify_one();
+    }
+
+    /// Sets what these hosts are to be told, inside a transaction; [`send`](Self::send) tells them when it is done.
+    pub fn tell(
+        &self,
+        write: &Write,
+        hosts: &[HostName],
+        clusters: &[ClusterRecord],
+    ) -> Result<Vec<(HostName, wire::Desired)>, LedgerError> {
+        let told: Vec<_> = clusters
+            .iter()
+            .map(|record| Told { blueprint: &record.blueprint, goal: record.goal, formed: record.formed_ms.is_some() })
+            .collect();
+        let wishes = assignments(hosts, &told);
+        wishes.iter().map(|(host, wish)| Ok((host.clone(), write.tell(host, wish)?))).collect()
+    }
+
+    /// Tells hosts what has been set. One that is not connected hears it when it is.
+    pub fn send(&self, told: Vec<(HostName, wire::Desired)>) {
+        let mut inventory = self.inventory();
+        for (name, desired) in told {
+            let Some(host) = inventory.get_mut(&name) else { continue };
+            host.told = Generation(desired.generation);
+            let Some(session) = &host.session else { continue };
+            let desired = wire::Desired { term: self.ledger.term().0, ..desired };
+            let message = wire::ToAgent { body: Some(wire::to_agent::Body::Desired(desired)) };
+            if let Err(mpsc::error::TrySendError::Full(_)) = session.say.try_send(message) {
+                // It does not read. It is told again when it connects again.
+                tracing::warn!(host = %name, "does not take in what it is told; its stream is closed");
+                host.session = None;
+            }
+        }
+    }
+}
+
+/// What the loop remembers about an operation between two passes. Losing it costs nothing but a phase's exact time.
+struct Drive {
+    phase: &'static str,
+    began: Instant,
+    moved: Instant,
+    done: usize,
+    said: (OpState, String),
+    said_at: Instant,
+    proof: Option<mpsc::Receiver<Result<(), String>>>,
+    unproved: Option<(String, Instant)>,
+}
+
+/// The loop.
+pub struct Keeper {
+    shared: Arc<Shared>,
+    drives: HashMap<OperationId, Drive>,
+    /// Whom each stream has been told to lead each cluster.
+    led: HashMap<(ClusterName, HostName), (Uuid, BTreeSet<NodeId>)>,
+}
+
+impl Keeper {
+    /// Over what is shared.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, drives: HashMap::new(), led: HashMap::new() }
+    }
+
+    /// Runs until shut down.
+    pub async fn run(mut self) {
+        loop {
+            if let Err(error) = self.pass() {
+                tracing::error!(cause = ?error, "a pass has failed; nothing was changed by it");
+            }
+            tokio::select! {
+                () = self.shared.shutdown.cancelled() => return,
+                () = self.shared.bell.notified() => {}
+                () = sleep(self.patience()) => {}
+            }
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        let retry = self.drives.values().any(|drive| drive.unproved.is_some() || drive.said_at.elapsed() < PROGRESS);
+        if retry { PROGRESS } else { TICK }
+    }
+
+    fn pass(&mut self) -> Result<(), LedgerError> {
+        let shared = self.shared.clone();
+        let _sole = shared.decide();
+        let clusters = self.shared.ledger.clusters()?;
+        for record in &clusters {
+            // Formed is formed: nothing is repaired back from here on.
+            if record.formed_ms.is_some() {
+                self.drives.remove(&record.operation);
+                self.tell_leaders(record);
+                continue;
+            }
+            let Some(operation) = self.shared.ledger.operation(record.operation)? else { continue };
+            if let Err(error) = self.drive(record, &operation, &clusters) {
+                tracing::error!(operation = %operation.id, cause = ?error, "a step has failed; it is tried again");
+            }
+        }
+        Ok(())
+    }
+
+    fn drive(
+        &mut self,
+        record: &ClusterRecord,
+        operation: &OperationRecord,
+        all: &[ClusterRecord],
+    ) -> Result<(), LedgerError> {
+        let heard = self.shared.inventory().heard(&record.blueprint);
+        let phase = formation::phase(&record.blueprint, record.goal, false, &heard);
+        let total = record.blueprint.members.len();
+        let done = total - phase.unsettled().len();
+        let drive = self.drives.entry(operation.id).or_insert_with(|| Drive::new(phase.word(), done));
+        drive.enter(&self.shared, operation.id, &phase, done)?;
+        if operation.state == OpState::Paused {
+            return Ok(());
+        }
+        match phase {
+            Phase::Configure { ref unsettled } if unsettled.is_empty() => {
+                // The barrier: nobody is started before everybody is prepared.
+                let next = ClusterRecord { goal: Goal::Running, ..record.clone() };
+                self.advance(next, operation, all, "START", "all directories are written; starting all servers")
+            }
+            Phase::Prove => match drive.proved(&self.shared, record) {
+                true => {
+                    drive.end_phase(&self.shared, operation.id)?;
+                    self.latch(record, operation, all)
+                }
+                false => self.say(operation, &phase, (done, total)),
+            },
+            Phase::Gone => self.forget(record, operation, all),
+            _ => self.say(operation, &phase, (done, total)),
+        }
+    }
+
+    /// Tells a formed cluster's hosts who serves its slots, where they have not been told yet.
+    fn tell_leaders(&mut self, record: &ClusterRecord) {
+        let inventory = self.shared.inventory();
+        let Some(leaders) = inventory.leaders(&record.blueprint) else { return };
+        let cluster = &record.blueprint.cluster;
+        for name in record.blueprint.hosts() {
+            let Some(session) = inventory.get(&name).and_then(|host| host.session.as_ref()) else { continue };
+            let known = self.led.get(&(cluster.clone(), name.clone()));
+            if known.is_some_and(|(stream, told)| *stream == session.id && *told == leaders) {
+                continue;
+            }
+            let node_ids = leaders.iter().map(ToString::to_string).collect();
+            let said = wire::Leaders { cluster: cluster.to_string(), node_ids };
+            let message = wire::ToAgent { body: Some(wire::to_agent::Body::Leaders(said)) };
+            if session.say.try_send(message).is_ok() {
+                self.led.insert((cluster.clone(), name), (session.id, leaders.clone()));
+            }
+        }
+    }
+
+    /// Moves the cursor, tells the hosts, and notes it, as one.
+    fn advance(
+        &mut self,
+        next: ClusterRecord,
+        operation: &OperationRecord,
+        all: &[ClusterRecord],
+        phase: &str,
+        message: &str,
+    ) -> Result<(), LedgerError> {
+        let total = u32::try_from(next.blueprint.members.len()).unwrap_or(u32::MAX);
+        let hosts = next.blueprint.hosts();
+        let name = next.blueprint.cluster.clone();
+        let clusters: Vec<_> =
+            all.iter().filter(|other| other.blueprint.cluster != name).cloned().chain([next.clone()]).collect();
+        let (told, seq) = self.shared.ledger.write(|write| {
+            write.goal(&name, next.goal)?;
+            let told = self.shared.tell(write, &hosts, &clusters)?;
+            let seq = write.event(operation.id, operation.state, phase, message, (0, total))?;
+            Ok::<_, LedgerError>((told, seq))
+        })?;
+        tracing::info!(operation = %operation.id, cluster = %name, phase, "{message}");
+        self.shared.events.send_replace(seq);
+        self.shared.send(told);
+        self.shared.ring();
+        Ok(())
+    }
+
+    fn latch(
+        &mut self,
+        record: &ClusterRecord,
+        operation: &OperationRecord,
+        all: &[ClusterRecord],
+    ) -> Result<(), LedgerError> {
+        let name = &record.blueprint.cluster;
+        let total = u32::try_from(record.blueprint.members.len()).unwrap_or(u32::MAX);
+        let latched = ClusterRecord { formed_ms: Some(crate::ledger::unix_ms()), ..record.clone() };
+        let clusters: Vec<_> =
+            all.iter().filter(|other| other.blueprint.cluster != *name).cloned().chain([latched]).collect();
+        let message = format!(
+            "{} masters take writes, {total} nodes agree, every replica is in sync",
+            record.blueprint.masters()
+        );
+        let (told, seq) = self.shared.ledger.write(|write| {
+            write.formed(name)?;
+            let told = self.shared.tell(write, &record.blueprint.hosts(), &clusters)?;
+            let seq = write.event(operation.id, OpState::Done, "FORMED", &message, (total, total))?;
+            Ok::<_, LedgerError>((told, seq))
+        })?;
+        tracing::info!(operation = %operation.id, cluster = %name, phase = "FORMED", "{message}");
+        self.drives.remove(&operation.id);
+        self.shared.events.send_replace(seq);
+        self.shared.send(told);
+        self.shared.ring();
+        Ok(())
+    }
+
+    fn forget(
+        &mut self,
+        record: &ClusterRecord,
+        operation: &OperationRecord,
+        all: &[ClusterRecord],
+    ) -> Result<(), LedgerError> {
+        let name = &record.blueprint.cluster;
+        let clusters: Vec<_> = all.iter().filter(|other| other.blueprint.cluster != *name).cloned().collect();
+        let total = u32::try_from(record.blueprint.members.len()).unwrap_or(u32::MAX);
+        let (told, seq) = self.shared.ledger.write(|write| {
+            write.forget_cluster(name)?;
+            let told = self.shared.tell(write, &record.blueprint.hosts(), &clusters)?;
+            let seq =
+                write.event(operation.id, OpState::Cancelled, "CANCEL", &Phase::Gone.to_string(), (total, total))?;
+            Ok::<_, LedgerError>((told, seq))
+        })?;
+        tracing::info!(operation = %operation.id, cluster = %name, "called off");
+        self.drives.remove(&operation.id);
+        self.shared.events.send_replace(seq);
+        self.shared.send(told);
+        self.shared.ring();
+        Ok(())
+    }
+
+    /// Notes where it is, when that has changed, and not too often.
+    fn say(
+        &mut self,
+        operation: &OperationRecord,
+        phase: &Phase,
+        (done, total): (usize, usize),
+    ) -> Result<(), LedgerError> {
+        let Some(drive) = self.drives.get_mut(&operation.id) else { return Ok(()) };
+        let needed = formation::needs_operator(phase, drive.moved.elapsed(), self.shared.config.verify_patience);
+        let unproved = drive.unproved.as_ref().map(|(why, _)| format!("; {why}")).unwrap_or_default();
+        let (state, message) = match (needed, operation.state) {
+            (_, OpState::Cancelling) => (OpState::Cancelling, phase.to_string()),
+            (Some(why), _) => (
+                OpState::NeedsOperator,
+                format!(
+                    "{why}{unproved}; mend it and it goes on by itself, or call it off: muster op cancel {}",
+                    operation.id
+                ),
+            ),
+            (None, _) => (OpState::Running, format!("{phase}{unproved}")),
+        };
+        let now = (state, message);
+        let soon = state == operation.state && drive.phase == operation.phase && drive.said_at.elapsed() < PROGRESS;
+        if now == drive.said || soon {
+            return Ok(());
+        }
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let seq = self
+            .shared
+            .ledger
+            .write(|write| write.event(operation.id, now.0, phase.word(), &now.1, (count(done), count(total))))?;
+        tracing::info!(operation = %operation.id, phase = phase.word(), done, total, "{}", now.1);
+        drive.said = now;
+        drive.said_at = Instant::now();
+        self.shared.events.send_replace(seq);
+        Ok(())
+    }
+}
+
+impl Drive {
+    fn new(phase: &'static str, done: usize) -> Self {
+        let now = Instant::now();
+        let long_ago = now.checked_sub(PROGRESS).unwrap_or(now);
+        Self {
+            phase,
+            began: now,
+            moved: now,
+            done,
+            said: (OpState::Running, String::new()),
+            said_at: long_ago,
+            proof: None,
+            unproved: None,
+        }
+    }
+
+    /// Takes note of a phase that was entered from outside (the world moved on, or back).
+    fn enter(&mut self, shared: &Shared, id: OperationId, phase: &Phase, done: usize) -> Result<(), LedgerError> {
+        if self.phase != phase.word() {
+            self.end_phase(shared, id)?;
+            self.phase = phase.word();
+            self.began = Instant::now();
+            self.moved = Instant::now();
+        }
+        if done != self.done {
+            self.moved = Instant::now();
+            self.done = done;
+        }
+        if *phase != Phase::Prove {
+            self.proof = None;
+            self.unproved = None;
+        }
+        Ok(())
+    }
+
+    fn end_phase(&self, shared: &Shared, id: OperationId) -> Result<(), LedgerError> {
+        shared.ledger.write(|write| write.phase(id, self.phase, micros(self.began.elapsed())))
+    }
+
+    /// Whether the proof is there; asks for it when nobody has yet.
+    fn proved(&mut self, shared: &Arc<Shared>, record: &ClusterRecord) -> bool {
+        if let Some(proof) = &mut self.proof {
+            match proof.try_recv() {
+                Ok(Ok(())) => return true,
+                Ok(Err(why)) => {
+                    self.proof = None;
+                    self.unproved = Some((why, Instant::now()));
+                }
+                Err(mpsc::error::TryRecvError::Empty) => return false,
+                Err(mpsc::error::TryRecvError::Disconnected) => self.proof = None,
+            }
+        }
+        if self.unproved.as_ref().is_some_and(|(_, at)| at.elapsed() < RETRY) {
+            return false;
+        }
+        let (answer, proof) = mpsc::channel(1);
+        let (shared, blueprint) = (shared.clone(), record.blueprint.clone());
+        tokio::spawn(async move {
+            let proof = shared.canary(&blueprint).await;
+            let _ = answer.send(proof).await;
+            shared.ring();
+        });
+        self.proof = Some(proof);
+        false
+    }
+}

@@ -1,0 +1,146 @@
+//! Changes to the store. Each is made inside a transaction of [`Ledger::write`](super::Ledger::write).
+
+use muster_proto::{ClusterName, HostAssignment, HostName, OperationId, Sha256, wire};
+use prost::Message as _;
+use rusqlite::{OptionalExtension as _, Transaction, params};
+
+use super::{ClusterRecord, LedgerError, OpState, OperationRecord, damaged, signed, unix_ms, unsigned};
+use crate::formation::Goal;
+
+type Result<T> = std::result::Result<T, LedgerError>;
+
+/// An open transaction.
+pub struct Write<'a>(Transaction<'a>);
+
+impl<'a> Write<'a> {
+    pub(super) fn new(transaction: Transaction<'a>) -> Self {
+        Self(transaction)
+    }
+
+    pub(super) fn commit(self) -> Result<()> {
+        Ok(self.0.commit()?)
+    }
+
+    /// Remembers who called.
+    pub fn host(&self, name: &HostName, hello: &wire::Hello) -> Result<()> {
+        let row = params![name.as_str(), hello.encode_to_vec(), signed(unix_ms())];
+        self.0.execute("INSERT OR REPLACE INTO hosts VALUES (?1, ?2, ?3)", row)?;
+        Ok(())
+    }
+
+    /// Sets what a host is to be told. The generation moves only when the content does.
+    pub fn tell(&self, host: &HostName, assignment: &HostAssignment) -> Result<wire::Desired> {
+        let (document, sha256) = assignment.encode();
+        let before: Option<(i64, Vec<u8>)> = self
+            .0
+            .query_row("SELECT generation, sha256 FROM desired WHERE host = ?1", [host.as_str()], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .optional()?;
+        let (generation, same) = before.map_or((0, false), |(generation, hash)| (generation, hash == sha256.0));
+        let generation = if same { generation } else { generation + 1 };
+        if !same {
+            let row = params![host.as_str(), generation, sha256.0.to_vec(), document];
+            self.0.execute("INSERT OR REPLACE INTO desired VALUES (?1, ?2, ?3, ?4)", row)?;
+        }
+        Ok(wire::Desired { term: 0, generation: unsigned(generation), sha256: sha256.0.to_vec(), document })
+    }
+
+    /// Keeps a plan until it expires, and forgets those that have.
+    pub fn plan(&self, plan: &wire::Plan) -> Result<()> {
+        self.0.execute("DELETE FROM plans WHERE expires_ms < ?1", [signed(unix_ms()) - 3_600_000])?;
+        let row = params![plan.hash, plan.encode_to_vec(), signed(plan.expires_unix_ms)];
+        self.0.execute("INSERT OR REPLACE INTO plans VALUES (?1, ?2, ?3)", row)?;
+        Ok(())
+    }
+
+    /// A new cluster.
+    pub fn cluster(&self, record: &ClusterRecord) -> Result<()> {
+        let row = params![
+            record.blueprint.cluster.as_str(),
+            wire::Spec::from(&record.spec).encode_to_vec(),
+            record.blueprint.encode(),
+            record.goal.word(),
+            record.formed_ms.map(signed),
+            record.operation.to_string(),
+        ];
+        self.0.execute("INSERT INTO clusters VALUES (?1, ?2, ?3, ?4, ?5, ?6)", row)?;
+        Ok(())
+    }
+
+    /// Moves the cursor of a formation.
+    pub fn goal(&self, cluster: &ClusterName, goal: Goal) -> Result<()> {
+        self.0.execute(
+            "UPDATE clusters SET goal = ?2 WHERE name = ?1 AND formed_ms IS NULL",
+            params![cluster.as_str(), goal.word()],
+        )?;
+        Ok(())
+    }
+
+    /// Latches *formed*.
+    pub fn formed(&self, cluster: &ClusterName) -> Result<()> {
+        self.0.execute(
+            "UPDATE clusters SET formed_ms = ?2 WHERE name = ?1",
+            params![cluster.as_str(), signed(unix_ms())],
+        )?;
+        Ok(())
+    }
+
+    /// Forgets a cluster that never formed.
+    pub fn forget_cluster(&self, cluster: &ClusterName) -> Result<()> {
+        let forgotten =
+            self.0.execute("DELETE FROM clusters WHERE name = ?1 AND formed_ms IS NULL", [cluster.as_str()])?;
+        if forgotten == 1 { Ok(()) } else { Err(damaged(format!("{cluster} is formed and cannot be forgotten"))) }
+    }
+
+    /// A new operation.
+    pub fn operation(&self, record: &OperationRecord) -> Result<()> {
+        let row = params![
+            record.id.to_string(),
+            record.kind,
+            record.cluster.as_str(),
+            record.plan_hash.to_string(),
+            record.state.word(),
+            record.phase,
+            record.message,
+            signed(record.started_ms),
+            record.ended_ms.map(signed),
+        ];
+        self.0.execute("INSERT INTO operations VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)", row)?;
+        Ok(())
+    }
+
+    /// Something has happened to it: where it is now, and an event. The event's sequence number is returned.
+    pub fn event(&self, id: OperationId, state: OpState, phase: &str, message: &str, count: (u32, u32)) -> Result<u64> {
+        let now = signed(unix_ms());
+        let ended = state.ended().then_some(now);
+        self.0.execute(
+            "UPDATE operations SET state = ?2, phase = ?3, message = ?4, ended_ms = ?5 WHERE id = ?1",
+            params![id.to_string(), state.word(), phase, message, ended],
+        )?;
+        self.0.execute(
+            "INSERT INTO events (operation, unix_ms, phase, state, message, done, total) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![id.to_string(), now, phase, state.word(), message, count.0, count.1],
+        )?;
+        Ok(unsigned(self.0.last_insert_rowid()))
+    }
+
+    /// A phase has ended; one that was entered again adds up.
+    pub fn phase(&self, id: OperationId, phase: &str, micros: u64) -> Result<()> {
+        let row = params![id.to_string(), phase, signed(micros)];
+        self.0.execute(
+            "INSERT INTO phases (operation, phase, micros) VALUES (?1, ?2, ?3) \
+             ON CONFLICT (operation, phase) DO UPDATE SET micros = micros + excluded.micros",
+            row,
+        )?;
+        Ok(())
+    }
+
+    /// A request has been answered with that operation.
+    pub fn request(&self, id: &str, asked: &Sha256, operation: OperationId) -> Result<()> {
+        let row = params![id, asked.to_string(), operation.to_string()];
+        self.0.execute("INSERT INTO requests VALUES (?1, ?2, ?3)", row)?;
+        Ok(())
+    }
+}

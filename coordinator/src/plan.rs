@@ -1,0 +1,126 @@
+//! Puts a plan together: a pure function of the spec, the placement, what preflight found, and the time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster_proto::{HostName, Sha256, Spec, report::Server, wire};
+use prost::Message as _;
+
+use crate::{
+    finding::Finding,
+    lint::{self, Asked, Copy},
+    loss,
+    placement::{PlacedShard, Placement, Seat},
+};
+
+/// How long a plan may be applied: 15 minutes.
+pub const VALID_MS: u64 = 15 * 60 * 1000;
+
+/// What a plan is made from.
+#[derive(Debug)]
+pub struct Ingredients<'a> {
+    /// What is wanted.
+    pub spec: &'a Spec,
+    /// Who would be what.
+    pub placement: &'a Placement,
+    /// What preflight found.
+    pub findings: &'a [Finding],
+    /// What all hosts will run.
+    pub server: Option<&'a Server>,
+    /// Facts of every host that takes part, by their names.
+    pub facts: &'a BTreeMap<HostName, BTreeMap<String, String>>,
+    /// A change that would survive more.
+    pub advice: Option<String>,
+    /// Milliseconds since 1970.
+    pub now_ms: u64,
+    /// Time that preflight took.
+    pub preflight_micros: u64,
+}
+
+/// Makes the plan and its hash.
+pub fn make(from: &Ingredients) -> wire::Plan {
+    let mut plan = wire::Plan {
+        spec: Some(wire::Spec::from(from.spec)),
+        shards: from.placement.shards.iter().map(shard).collect(),
+        server: from.server.map(wire::Server::from),
+        fingerprints: fingerprints(from),
+        ..Default::default()
+    };
+    plan.hash = Sha256::of(&plan.encode_to_vec()).to_string();
+    plan.losses = loss::losses(from.placement).into_iter().map(wire::Loss::from).collect();
+    plan.findings = from.findings.iter().cloned().map(wire::Finding::from).collect();
+    plan.expires_unix_ms = from.now_ms + VALID_MS;
+    plan.preflight_micros = from.preflight_micros;
+    plan.advice = from.advice.clone().unwrap_or_default();
+    plan
+}
+
+/// What the linter, which knows nothing of the planner, says of a placement.
+pub fn lint(spec: &Spec, placement: &Placement) -> Vec<Finding> {
+    let copies = (0_u32..).zip(&placement.shards).flat_map(|(nth, shard)| {
+        let copy = move |seat: &Seat, slots| Copy {
+            host: seat.host.clone(),
+            name: format!("{}:{}", seat.host, seat.port),
+            shard: nth,
+            master: !Vec::is_empty(&slots),
+            slots,
+        };
+        let replicas = shard.replicas.iter().map(move |seat| copy(seat, Vec::new()));
+        std::iter::once(copy(&shard.master, vec![shard.slots])).chain(replicas)
+    });
+    lint::lint(&copies.collect::<Vec<_>>(), asked(spec))
+}
+
+/// What the rules depend on.
+pub fn asked(spec: &Spec) -> Asked {
+    let parts = spec.parts();
+    Asked { replicas: parts.replicas, allow_shared_host: parts.allow_shared_host }
+}
+
+/// Whether something stands against it.
+pub fn refused(plan: &wire::Plan) -> Option<&wire::Finding> {
+    plan.findings.iter().find(|finding| finding.severity == i32::from(wire::Severity::Fatal))
+}
+
+/// The first fingerprint that does not hold any more, in words.
+pub fn stale(plan: &wire::Plan, facts: impl Fn(&str) -> BTreeMap<String, String>) -> Option<String> {
+    plan.fingerprints.iter().find_map(|print| {
+        let now = facts(&print.host).remove(&print.fact);
+        (now.as_deref() != Some(&print.value)).then(|| {
+            let now = now.unwrap_or_else(|| "not known".into());
+            format!("{}: {} was {}, and is {now} now", print.host, print.fact, print.value)
+        })
+    })
+}
+
+fn fingerprints(from: &Ingredients) -> Vec<wire::Fingerprint> {
+    let mut prints = Vec::new();
+    for host in &from.spec.parts().hosts {
+        let ours: BTreeSet<String> = host.ports.iter().map(|port| format!("port {port}")).collect();
+        let facts = from.facts.get(&host.name).into_iter().flatten();
+        for (fact, value) in facts.filter(|(fact, _)| !fact.starts_with("port ") || ours.contains(*fact)) {
+            let (host, fact, value) = (host.name.to_string(), fact.clone(), value.clone());
+            prints.push(wire::Fingerprint { host, fact, value });
+        }
+    }
+    prints
+}
+
+fn shard(shard: &PlacedShard) -> wire::PlannedShard {
+    wire::PlannedShard {
+        slots: Some(shard.slots.into()),
+        master: Some(seat(&shard.master)),
+        replicas: shard.replicas.iter().map(seat).collect(),
+    }
+}
+
+fn seat(seat: &Seat) -> wire::PlannedInstance {
+    wire::PlannedInstance {
+        host: seat.host.to_string(),
+        address: seat.address.to_string(),
+        port: seat.port.into(),
+        why: seat.why.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

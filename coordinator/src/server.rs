@@ -1,0 +1,129 @@
+//! Opens the store and the sockets, and runs until told to stop.
+
+use std::{
+    fs::{self, File, OpenOptions, Permissions},
+    io,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use muster_proto::{
+    DESCRIPTORS, VERSION,
+    wire::{admin_server::AdminServer, agent_link_server::AgentLinkServer},
+};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::{
+    admin::Admin,
+    config::Config,
+    keeper::{Keeper, Shared},
+    ledger::Ledger,
+    link::Link,
+};
+
+/// Streams that do not end by themselves are cut after this.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Runs the coordinator until `shutdown` is cancelled.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    fs::create_dir_all(&config.state_dir).with_context(|| format!("cannot make {}", config.state_dir.display()))?;
+    fs::set_permissions(&config.state_dir, Permissions::from_mode(0o700))
+        .context("cannot close the state directory to others")?;
+    let _lock = sole_coordinator(&config.state_dir.join("lock")).with_context(|| {
+        format!("another muster-coordinator uses {}; one store has one coordinator", config.state_dir.display())
+    })?;
+    let store = config.state_dir.join("store.db");
+    let ledger = Ledger::open(&store).with_context(|| format!("cannot open the store {}", store.display()))?;
+    let tcp = TcpListener::bind(config.listen).await.with_context(|| in_use(config.listen))?;
+    let unix = listen_unix(&config.admin_socket)
+        .with_context(|| format!("cannot listen on the admin socket {}", config.admin_socket.display()))?;
+    tracing::info!(version = VERSION, term = %ledger.term(), "{config}");
+    let shared = Shared::new(config.clone(), ledger, shutdown.clone()).context("cannot read the store")?;
+    let keeper = tokio::spawn(Keeper::new(shared.clone()).run());
+    let (health, healthy) = tonic_health::server::health_reporter();
+    health.set_serving::<AgentLinkServer<Link>>().await;
+    health.set_serving::<AdminServer<Admin>>().await;
+    // Agents dial the loopback address; orders are taken on the unix socket alone, which is its owner's.
+    let agents = builder()
+        .add_service(healthy.clone())
+        .add_service(reflection()?)
+        .add_service(AgentLinkServer::new(Link::new(shared.clone())).max_decoding_message_size(MESSAGE_MAX))
+        .serve_with_incoming_shutdown(TcpListenerStream::new(tcp), shutdown.clone().cancelled_owned());
+    let operators = builder()
+        .add_service(healthy)
+        .add_service(reflection()?)
+        .add_service(AgentLinkServer::new(Link::new(shared.clone())).max_decoding_message_size(MESSAGE_MAX))
+        .add_service(AdminServer::new(Admin::new(shared.clone())))
+        .serve_with_incoming_shutdown(UnixListenerStream::new(unix), shutdown.clone().cancelled_owned());
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let farewell = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(FAREWELL).await;
+    };
+    let served = tokio::select! {
+        served = async { tokio::try_join!(agents, operators) } => served.map(|_| ()),
+        () = farewell => Ok(()),
+    };
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    shutdown.cancel();
+    let _ = fs::remove_file(&config.admin_socket);
+    keeper.await.context("the loop has failed")?;
+    served.context("a listener has failed")
+}
+
+/// A report of a host with hundreds of instances that all disagree with their blueprint is some megabytes.
+const MESSAGE_MAX: usize = 64 << 20;
+
+/// Keepalive finds a frozen agent in 15 s.
+fn builder() -> Server {
+    Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(Duration::from_secs(10)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(5)))
+}
+
+fn reflection() -> anyhow::Result<
+    tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection>,
+> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .context("the descriptors are damaged")
+}
+
+fn in_use(address: SocketAddr) -> String {
+    format!("cannot listen on {address}; another coordinator may run (ss -ltnp 'sport = :{}')", address.port())
+}
+
+/// The socket is its owner's: nobody else may connect. One that a crash has left is taken away; the lock says that no
+/// coordinator of ours listens on it.
+fn listen_unix(path: &Path) -> io::Result<UnixListener> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "somebody listens there"));
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // Bound closed, so that there is no moment in which others may connect.
+    let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
+    let listener = UnixListener::bind(path);
+    nix::sys::stat::umask(before);
+    listener
+}
+
+fn sole_coordinator(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
+    Ok(file)
+}

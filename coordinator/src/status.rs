@@ -1,0 +1,172 @@
+//! A cluster as it is shown: the blueprint beside what was last heard, issues first.
+
+use muster_proto::{HostName, InstanceState, InstanceStatus, Member, convert::millis, wire};
+
+use crate::{
+    finding::Finding,
+    inventory::{Host, Inventory, use_word},
+    ledger::{ClusterRecord, OpState},
+};
+
+/// Older than this, a view is said to be old.
+const OLD_MS: u64 = 5_000;
+
+/// A host in the words of the API.
+pub fn host(inventory: &Inventory, host: &Host) -> wire::Host {
+    let report = host.report.as_ref();
+    let state = if inventory.live(host) { wire::HostState::Live } else { wire::HostState::Unknown };
+    let server = report.map(|report| report.server.clone());
+    wire::Host {
+        name: host.hello.host.to_string(),
+        address: host.hello.address.to_string(),
+        state: state.into(),
+        age_ms: millis(host.heard.elapsed()),
+        agent_version: host.hello.agent_version.clone(),
+        server: server.as_ref().and_then(|server| server.as_ref().ok()).map(wire::Server::from),
+        server_error: server.and_then(Result::err).unwrap_or_default(),
+        ports: host
+            .hello
+            .ports
+            .iter()
+            .map(|port| {
+                let usage = report.and_then(|report| report.ports.iter().find(|(known, _)| *known == port));
+                let usage = usage.map_or_else(|| "unknown".to_owned(), |(_, usage)| use_word(usage));
+                wire::HostPort { port: port.into(), r#use: usage }
+            })
+            .collect(),
+        base_dir: host.hello.base_dir.clone(),
+        rack: host.hello.rack.clone().unwrap_or_default(),
+        zone: host.hello.zone.clone().unwrap_or_default(),
+        generation: host.told.0,
+        accepted: report.map_or(0, |report| report.accepted.0),
+        converged: report.map_or(0, |report| report.converged.0),
+        refusal: report.and_then(|report| report.refusal.clone()).unwrap_or_default(),
+    }
+}
+
+/// A cluster in a line.
+pub fn cluster(record: &ClusterRecord, operation: Option<OpState>) -> wire::Cluster {
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let state = match (record.formed_ms, operation) {
+        (Some(_), _) => "formed",
+        (None, Some(OpState::Cancelling)) => "cancelling",
+        (None, _) => "forming",
+    };
+    wire::Cluster {
+        name: record.blueprint.cluster.to_string(),
+        incarnation: record.blueprint.incarnation.0,
+        state: state.to_owned(),
+        masters: count(record.blueprint.masters()),
+        instances: count(record.blueprint.members.len()),
+        cluster_id: record.blueprint.cluster_id.to_string(),
+        formed_unix_ms: record.formed_ms.unwrap_or(0),
+    }
+}
+
+/// A cluster and its instances.
+pub fn status(record: &ClusterRecord, operation: Option<OpState>, inventory: &Inventory) -> wire::GetStatusResponse {
+    let hosts = record.blueprint.hosts();
+    let instances: Vec<_> = record.blueprint.members.iter().map(|member| instance(record, member, inventory)).collect();
+    let mut issues: Vec<_> = hosts.iter().filter_map(|name| silent(name, inventory)).collect();
+    issues.extend(record.blueprint.members.iter().filter_map(|member| issue(record, member, inventory)));
+    issues.sort();
+    wire::GetStatusResponse {
+        cluster: Some(cluster(record, operation)),
+        instances,
+        issues: issues.into_iter().map(wire::Finding::from).collect(),
+        hosts: hosts.iter().filter_map(|name| inventory.get(name)).map(|found| host(inventory, found)).collect(),
+    }
+}
+
+fn reported<'a>(member: &Member, inventory: &'a Inventory) -> Option<(&'a Host, &'a InstanceStatus)> {
+    let host = inventory.get(&member.host)?;
+    let status = host.report.as_ref()?.instances.iter().find(|status| status.node_id == member.node_id)?;
+    Some((host, status))
+}
+
+fn instance(record: &ClusterRecord, member: &Member, inventory: &Inventory) -> wire::ClusterInstance {
+    let planned = Some(wire::Member::from(member));
+    let Some((host, status)) = reported(member, inventory) else {
+        let age_ms = inventory.get(&member.host).map_or(0, |host| millis(host.heard.elapsed()));
+        let status = wire::InstanceStatus {
+            host: member.host.to_string(),
+            address: member.address.to_string(),
+            port: member.port.into(),
+            cluster: record.blueprint.cluster.to_string(),
+            state: wire::InstanceState::Unknown.into(),
+            reason: "not reported in this life of the coordinator".into(),
+            node_id: member.node_id.to_string(),
+            life: record.blueprint.incarnation.0,
+            ..Default::default()
+        };
+        return wire::ClusterInstance { status: Some(status), planned, age_ms };
+    };
+    let live = inventory.live(host);
+    let mut shown = wire::InstanceStatus::from(status);
+    if !live {
+        // What was last heard is still shown, with its age; that it is still so is not claimed.
+        shown.state = wire::InstanceState::Unknown.into();
+        shown.reason = format!("{} when last heard of", status.state.word());
+    }
+    let age = if live { host.heard.elapsed() } else { host.heard.elapsed() + status.view_age };
+    wire::ClusterInstance { status: Some(shown), planned, age_ms: millis(age) }
+}
+
+fn silent(name: &HostName, inventory: &Inventory) -> Option<Finding> {
+    let host = inventory.get(name);
+    if let Some(host) = host.filter(|host| inventory.live(host)) {
+        let refusal = host.report.as_ref()?.refusal.clone()?;
+        return Some(
+            Finding::fatal("HOST_REFUSES", "agent", refusal)
+                .on(name)
+                .cure("look at the coordinators that run: one is old"),
+        );
+    }
+    let age = host.map_or(0, |host| host.heard.elapsed().as_secs());
+    Some(
+        Finding::fatal(
+            "HOST_SILENT",
+            "agent",
+            format!("not heard of for {age} s; its redis-servers may well be running"),
+        )
+        .on(name)
+        .cure(format!("on {name}: systemctl status muster-agent")),
+    )
+}
+
+fn issue(record: &ClusterRecord, member: &Member, inventory: &Inventory) -> Option<Finding> {
+    let (host, status) = reported(member, inventory)?;
+    if !inventory.live(host) {
+        return None;
+    }
+    let subject = member.name();
+    let on = |finding: Finding| Some(finding.on(&member.host));
+    let why = if status.reason.is_empty() { String::new() } else { format!(": {}", status.reason) };
+    if status.state != InstanceState::Running {
+        return on(Finding::fatal("INSTANCE_NOT_RUNNING", subject, format!("{}{why}", status.state.word())));
+    }
+    let view = status.view.as_ref()?;
+    if !view.cluster_ok {
+        return on(Finding::fatal("CLUSTER_STATE", subject, "says cluster_state:fail")
+            .cure(format!("muster check {}", record.blueprint.cluster)));
+    }
+    if let Some(trouble) = view.troubles.first() {
+        return on(Finding::warning("NODE_TROUBLE", subject, format!("thinks that {trouble}")));
+    }
+    if view.role.master().is_some() && !view.link_up {
+        return on(Finding::warning("LINK_DOWN", subject, "its link to its master is not up"));
+    }
+    if record.formed_ms.is_some() && view.role.word() != member.role.word() {
+        let message =
+            format!("is a {} and was planned as a {}: Redis failed over", view.role.word(), member.role.word());
+        return on(Finding::warning("ROLE_CHANGED", subject, message));
+    }
+    let age = millis(host.heard.elapsed() + status.view_age);
+    if age > OLD_MS && status.view_age.as_millis() > u128::from(OLD_MS) {
+        return on(Finding::warning("VIEW_OLD", subject, format!("its last answer is {} s old", age / 1000)));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;
