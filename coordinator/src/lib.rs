@@ -13,6 +13,7 @@
 pub mod admin;
 pub mod blueprint;
 pub mod check;
+pub mod cli;
 pub mod config;
 pub mod execute;
 pub mod finding;
@@ -27,9 +28,11 @@ pub mod placement;
 pub mod plan;
 pub mod preflight;
 pub mod reconcile;
+pub mod render;
 #[cfg(test)]
 mod samples;
 pub mod server;
+pub mod spec_file;
 pub mod status;
 
 pub use server::run;

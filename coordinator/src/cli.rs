@@ -1,0 +1,176 @@
+//! `muster`: the operator's side of the Admin service, and nothing else: no store, no redis-server (but for `smoke`,
+//! which is a client like any other), no decision that the coordinator does not make.
+//!
+//! A command gets a [`Context`], asks, and hands what it was told to [`render`](crate::render). Data goes to stdout,
+//! everything else to stderr. Errors are rendered once, here, together with what they mean for the work: nothing was
+//! changed, or it goes on without this command. Exit codes stand in [`help::EXIT_CODES`].
+//!
+//! Reading order: [`args`], [`connect`], [`error`], [`console`], [`bootstrap`], [`follow`], the other commands.
+
+pub mod args;
+pub mod connect;
+pub mod console;
+pub mod error;
+pub mod help;
+
+mod bootstrap;
+mod check;
+mod follow;
+mod hosts;
+mod ops;
+mod plan;
+mod progress;
+mod retry;
+mod smoke;
+mod status;
+
+use std::{
+    panic::{self, AssertUnwindSafe},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::Parser as _;
+use muster_proto::wire::admin_client::AdminClient;
+use serde::Serialize;
+use tonic::transport::Channel;
+
+use self::{
+    args::{Args, Command, Format, OpCommand},
+    connect::Endpoint,
+    console::Console,
+    error::{CliError, INTERRUPTED, USAGE, WE_FAILED},
+};
+use crate::render;
+
+/// What a command ends with when nothing went wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Done; 0.
+    Done,
+    /// It found something that somebody must act on; 1.
+    Finding,
+}
+
+impl Verdict {
+    fn of(fine: bool) -> Self {
+        if fine { Self::Done } else { Self::Finding }
+    }
+}
+
+/// What an error or an interruption would mean for the work, at this moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stage {
+    /// The command only looks; there is nothing to say.
+    Looking,
+    /// It would change something and has not yet.
+    Unchanged,
+    /// It has asked for a change and has no answer yet.
+    Asked,
+    /// That operation is under way, and needs this command no longer.
+    Underway(String),
+}
+
+/// What every command has.
+pub struct Context {
+    /// Where the coordinator is.
+    pub endpoint: Endpoint,
+    /// How data is written.
+    pub format: Format,
+    /// Where it is written to.
+    pub console: Console,
+    /// How far the work has come.
+    pub stage: Stage,
+    /// How long a coordinator that went away is waited for.
+    pub patience: Duration,
+}
+
+impl Context {
+    async fn connect(&self) -> Result<AdminClient<Channel>, CliError> {
+        connect::connect(&self.endpoint).await
+    }
+
+    /// Writes the one document of a command: the text, or the JSON.
+    fn show<J: Serialize>(&mut self, text: impl FnOnce() -> String, json: impl FnOnce() -> J) {
+        match self.format {
+            Format::Text => self.console.data(&text()),
+            Format::Json => self.console.data(&render::document(&json())),
+        }
+    }
+}
+
+/// The whole program.
+pub fn run() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version are what was asked for; the rest is bad usage. Nobody to print to is no reason to fail.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    panic::set_hook(Box::new(|info| Console::standard().report_bug(&info.to_string())));
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(source) => return Console::standard().report(&CliError::Runtime(source), &Stage::Looking),
+        };
+        let interrupt = async {
+            // Without the handler the kernel's default stays: the process ends, which is what was asked for.
+            if tokio::signal::ctrl_c().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let code = runtime.block_on(drive(args, Console::standard(), retry::PATIENCE, interrupt));
+        // A question that nobody has answered sits in a blocking read of stdin: not waited for.
+        runtime.shutdown_background();
+        code
+    }));
+    ExitCode::from(outcome.unwrap_or(WE_FAILED))
+}
+
+/// Runs one command until it ends or is interrupted, and says what that means. Returns the exit code.
+pub async fn drive(args: Args, console: Console, patience: Duration, interrupt: impl Future<Output = ()>) -> u8 {
+    let stage = if args.command.changes_things() { Stage::Unchanged } else { Stage::Looking };
+    let mut context = Context { endpoint: args.endpoint, format: args.output, console, stage, patience };
+    let outcome = tokio::select! {
+        biased;
+        () = interrupt => None,
+        outcome = dispatch(&mut context, args.command) => Some(outcome),
+    };
+    let Context { mut console, stage, .. } = context;
+    let code = match outcome {
+        Some(Ok(Verdict::Done)) => 0,
+        Some(Ok(Verdict::Finding)) => 1,
+        Some(Err(error)) => console.report(&error, &stage),
+        None => {
+            console.interrupted(&stage);
+            INTERRUPTED
+        }
+    };
+    console.finish(code)
+}
+
+async fn dispatch(context: &mut Context, command: Command) -> Result<Verdict, CliError> {
+    match command {
+        Command::Hosts => hosts::run(context).await,
+        Command::Plan { file, why } => plan::run(context, &file, why).await,
+        Command::Bootstrap { file, yes } => bootstrap::run(context, &file, yes).await,
+        Command::Status { cluster: Some(cluster), watch: true } => status::watch(context, &cluster).await,
+        Command::Status { cluster: Some(cluster), watch: false } => status::show(context, &cluster).await,
+        Command::Status { cluster: None, watch } => status::any(context, watch).await,
+        Command::Check { cluster } => check::run(context, &cluster).await,
+        Command::Smoke { cluster, from } => smoke::run(context, &cluster, from.as_ref()).await,
+        Command::Ops { cluster } => ops::list(context, cluster.as_ref()).await,
+        Command::Op(OpCommand::Show { id }) => ops::show(context, &id).await,
+        Command::Op(OpCommand::Watch { id }) => ops::watch(context, &id).await,
+        Command::Op(OpCommand::Pause { id }) => ops::pause(context, &id).await,
+        Command::Op(OpCommand::Resume { id }) => ops::resume(context, &id).await,
+        Command::Op(OpCommand::Cancel { id }) => ops::cancel(context, &id).await,
+    }
+}
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+//! What `--help` teaches: for each command a paragraph and examples. A test parses every example.
+
+use crate::spec_file;
+
+/// Where the coordinator listens unless told otherwise.
+pub const ENDPOINT: &str = "unix:/run/muster/admin.sock";
+
+/// A command's paragraph and examples.
+#[derive(Debug, Clone, Copy)]
+pub struct Help {
+    /// What it does, what it reads, what it changes.
+    pub about: &'static str,
+    /// Lines to copy.
+    pub examples: &'static str,
+}
+
+macro_rules! exit_codes {
+    () => {
+        "EXIT CODES:
+  0    done
+  1    a finding or a refusal that you must act on; the message says how
+  2    we failed: no coordinator, a lost connection, a fault of muster's own
+  64   bad usage, or a spec file that is not right
+  130  interrupted (Ctrl-C); an operation that has begun goes on"
+    };
+}
+
+/// What the exit codes mean.
+pub const EXIT_CODES: &str = exit_codes!();
+
+/// Below the list of commands.
+pub const TOP: &str = concat!(
+    "EXAMPLES:
+  muster hosts                              who is there
+  muster plan cluster.toml                  what a bootstrap would do
+  muster bootstrap cluster.toml             do it
+  muster status --watch                     how it is doing
+  muster check orders                       a verdict, with an exit code
+
+Data goes to stdout, everything else to stderr. With --output json each command
+writes exactly one document, and commands that watch write one on each line.
+Fields are only ever added.
+
+",
+    exit_codes!()
+);
+
+/// `muster hosts`.
+pub const HOSTS: Help = Help {
+    about: "List the hosts whose agents have ever connected, with the age of what is shown.\n\n\
+        A host is `live` when its agent was heard of within three heartbeats, and `unknown` otherwise: then \
+        nothing is concluded about its instances, which go on without an agent. PORTS shows what lies at \
+        each offered port: free, foreign (somebody else's, never touched), or the name of a cluster.",
+    examples: "EXAMPLES:
+  muster hosts
+  muster hosts --output json | jq -r '.hosts[] | select(.state != \"live\") | .name'
+
+JSON: {\"hosts\": [{\"name\", \"address\", \"state\": \"live|unknown\", \"age_ms\",
+        \"agent_version\", \"server\", \"ports\": [{\"port\", \"use\"}], ...}],
+       \"coordinator_version\", \"term\"}",
+};
+
+/// `muster plan`.
+pub const PLAN: Help = Help {
+    about: "Show what a bootstrap of this spec would do. Changes nothing.\n\n\
+        Every host is looked at (ports, directories, server, kernel, who reaches whom), masters and replicas \
+        are placed, and the plan is shown with what the death of each host would mean. Fatal findings must \
+        be dealt with before a bootstrap; warnings are yours to weigh. The exit code is 1 if a finding is \
+        fatal.",
+    examples: PLAN_EXAMPLES,
+};
+
+const PLAN_EXAMPLES: &str = "EXAMPLES:
+  muster plan cluster.toml
+  muster plan cluster.toml --why
+  muster plan cluster.toml --output json | jq .plan.losses
+
+`muster plan --help` shows a spec with every key.
+JSON: {\"plan\": {\"hash\", \"shards\", \"losses\", \"findings\", ...} or null,
+       \"existing\": {\"name\", \"formed\", \"operation_id\"} or null}";
+
+/// `muster plan --help`, below the options: the examples and every key of a spec.
+pub fn plan_long() -> String {
+    format!("{PLAN_EXAMPLES}\n\nTHE SPEC:\n{}", spec_file::REFERENCE)
+}
+
+/// `muster bootstrap`.
+pub const BOOTSTRAP: Help = Help {
+    about: "Form a cluster from bare hosts, and prove that it works.\n\n\
+        The plan is shown and your `yes` is asked for (--yes answers it; without a terminal it is needed). \
+        Then the coordinator takes over: its operation is on disk, survives the death of the coordinator and \
+        of any agent, and does not need this command. Ctrl-C ends the watching, not the work, and says how \
+        to watch on. Success means that every node's own view equals the plan, every master took a write, \
+        and every replica is in sync.\n\n\
+        Running it again is safe: a spec that is already formed says so and exits 0, one that is being \
+        formed is watched.",
+    examples: "EXAMPLES:
+  muster bootstrap cluster.toml
+  muster bootstrap cluster.toml --yes
+  muster bootstrap cluster.toml --yes --output json | jq .operation.phases
+
+JSON: {\"operation\": {\"id\", \"state\", \"phases\": [{\"phase\", \"micros\"}], ...} or null,
+       \"plan\": {\"hash\", \"shards\", \"preflight_micros\", ...} or null}",
+};
+
+/// `muster status`.
+pub const STATUS: Help = Help {
+    about: "Show a cluster: what is wrong first, then by shard, then by host.\n\n\
+        Roles and slots are what each instance says of itself, with the age of its saying; where they differ \
+        from the plan (after a failover) it is noted. Without CLUSTER all clusters are listed, and if there \
+        is just one it is shown; JSON without CLUSTER is always the list.",
+    examples: "EXAMPLES:
+  muster status
+  muster status orders
+  muster status orders --watch
+  muster status orders --output json | jq -r '.instances[] | select(.role == \"master\") | .address'
+
+JSON: {\"cluster\", \"incarnation\", \"state\", \"issues\": [...], \"hosts\": [...],
+       \"instances\": [{\"host\", \"address\", \"port\", \"pid\", \"node_id\",
+        \"role\": \"master|replica\", \"master\": node id or null, \"slots\": \"0-5460\",
+        \"state\", \"link\": \"up|down|unknown\", or null for masters, \"age_ms\",
+        \"reason\", \"seen\", \"changed\": \"promoted|demoted|moved|slots\" or null, ...}]}
+      without CLUSTER: {\"clusters\": [{\"cluster\", \"incarnation\", \"state\", ...}]}",
+};
+
+/// `muster check`.
+pub const CHECK: Help = Help {
+    about: "Ask every instance anew and judge the answers: against each other, the blueprint and the placement \
+        rules.\n\n\
+        Findings come first, then what was held to be true. The exit code is 1 if a finding is fatal or an \
+        instance did not answer, because what does not answer was not judged; warnings alone leave it at 0. \
+        Changes nothing.",
+    examples: "EXAMPLES:
+  muster check orders
+  muster check orders --output json | jq .findings
+
+JSON: {\"cluster\", \"ok\", \"answered\", \"instances\", \"passed\": [...],
+       \"findings\": [{\"severity\": \"fatal|warning\", \"code\", \"host\", \"subject\",
+        \"message\", \"cure\"}]}",
+};
+
+/// `muster smoke`.
+pub const SMOKE: Help = Help {
+    about: "Be a client of the cluster: write, read and remove one key through every master.\n\n\
+        Each key is first sent to another master, so that the redirect is seen, and then through a cluster \
+        client that follows it. The client is this process, and so this host must reach the instances; with \
+        --from it is an agent's host. Keys are called muster:smoke:{...} and expire after a minute if they \
+        could not be removed.",
+    examples: "EXAMPLES:
+  muster smoke orders
+  muster smoke orders --from server1
+  muster smoke orders --output json | jq .ok
+
+JSON: {\"cluster\", \"from\": host or null, \"ok\",
+       \"steps\": [{\"slot\", \"key\", \"asked\", \"answered\", \"error\", \"micros\"}]}",
+};
+
+/// `muster ops`.
+pub const OPS: Help = Help {
+    about: "List operations, newest first.\n\n\
+        An operation is a journaled piece of work of the coordinator, such as a bootstrap. It goes on by \
+        itself after any crash. `needs_operator` means that it waits for a person; its message says what to \
+        type.",
+    examples: "EXAMPLES:
+  muster ops
+  muster ops orders
+  muster ops --output json | jq -r '.operations[] | select(.state == \"needs_operator\") | .id'
+
+JSON: {\"operations\": [{\"id\", \"kind\", \"cluster\", \"phase\", \"message\",
+        \"state\": \"running|paused|needs_operator|cancelling|done|cancelled\",
+        \"started_unix_ms\", \"ended_unix_ms\", \"phases\", ...}]}",
+};
+
+/// `muster op`.
+pub const OP: Help = Help {
+    about: "Look at one operation, or direct it.\n\n\
+        `watch` shows every event from the first on and ends with the operation: 0 if it is done, 1 if it \
+        was cancelled or needs an operator. It reconnects when the coordinator restarts. `cancel` is refused \
+        once the cluster is formed.",
+    examples: "EXAMPLES:
+  muster op show 0199a2b4-0000-7000-8000-000000000001
+  muster op watch 0199a2b4-0000-7000-8000-000000000001
+  muster op pause 0199a2b4-0000-7000-8000-000000000001
+  muster op resume 0199a2b4-0000-7000-8000-000000000001
+  muster op cancel 0199a2b4-0000-7000-8000-000000000001
+
+JSON: {\"operation\": {...}}; `watch` writes lines of {\"seq\", \"unix_ms\", \"phase\",
+      \"state\", \"message\", \"done\", \"total\"}",
+};

@@ -1,0 +1,107 @@
+//! `muster smoke`: be a client, from here or from an agent's host.
+//!
+//! Whom to ask is what the instances themselves say (not the blueprint: after a failover that would be yesterday's
+//! master). Slots that nobody running serves are a failure in themselves.
+
+mod client;
+
+use muster_proto::{
+    ClusterName, HostName, SLOTS, SlotRange,
+    slots::normal,
+    wire::{GetStatusRequest, GetStatusResponse, InstanceState, Role, SmokeStep, SmokeTestRequest},
+};
+
+use super::{
+    Context, Verdict,
+    connect::{QUICK, THOROUGH, call},
+    error::CliError,
+};
+use crate::render::smoke::{SmokeJson, ok, text};
+
+pub async fn run(context: &mut Context, cluster: &ClusterName, from: Option<&HostName>) -> Result<Verdict, CliError> {
+    let mut admin = context.connect().await?;
+    let name = cluster.to_string();
+    let steps = match from {
+        Some(from) => {
+            let request = SmokeTestRequest { cluster: name.clone(), from_host: from.to_string() };
+            call(&format!("the smoke test of {name} from {from}"), THOROUGH, admin.smoke_test(request)).await?.steps
+        }
+        None => {
+            let request = GetStatusRequest { cluster: name.clone() };
+            let answer = call(&format!("asking for the masters of {name}"), QUICK, admin.get_status(request)).await?;
+            let masters = masters(&answer);
+            let mut steps = client::visit(&masters).await;
+            steps.extend(unserved(&masters));
+            steps
+        }
+    };
+    let from = from.map(HostName::as_str);
+    context.show(|| text(&name, from, &steps), || SmokeJson::new(&name, from, &steps));
+    Ok(Verdict::of(ok(&steps)))
+}
+
+/// A running master.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Master {
+    address: String,
+    port: u16,
+    slots: Vec<SlotRange>,
+}
+
+/// Those that run and say that they are masters with slots.
+fn masters(answer: &GetStatusResponse) -> Vec<Master> {
+    let running = answer.instances.iter().filter_map(|instance| {
+        let status = instance.status.as_ref().filter(|status| status.state() == InstanceState::Running)?;
+        let view = status.view.as_ref().filter(|view| view.role() == Role::Master)?;
+        let slots: Vec<_> = view.slots.iter().filter_map(|range| SlotRange::try_from(*range).ok()).collect();
+        let port = u16::try_from(status.port).ok()?;
+        Some(Master { address: status.address.clone(), port, slots: normal(slots) })
+    });
+    running.filter(|master| !master.slots.is_empty()).collect()
+}
+
+/// A failed step for each run of slots that none of them serves.
+fn unserved(masters: &[Master]) -> Vec<SmokeStep> {
+    let served = normal(masters.iter().flat_map(|master| master.slots.clone()).collect());
+    let mut next = 0;
+    let mut steps = Vec::new();
+    // A range that begins after the last slot closes the last gap.
+    let ends = served.iter().map(|range| (range.first(), range.last() + 1)).chain([(SLOTS, SLOTS)]);
+    for (first, after) in ends {
+        if next < first {
+            let error = format!("no running master serves slots {next}-{}", first - 1);
+            steps.push(SmokeStep { slot: next.into(), error, ..SmokeStep::default() });
+        }
+        next = after;
+    }
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_that_nobody_serves_are_failures() {
+        let master = |range: &str| Master { address: "127.0.0.1".into(), port: 1, slots: vec![range.parse().unwrap()] };
+        let gaps = |ranges: &[&str]| {
+            let masters: Vec<_> = ranges.iter().map(|range| master(range)).collect();
+            unserved(&masters).into_iter().map(|step| (step.slot, step.error)).collect::<Vec<_>>()
+        };
+        let error = |slots: &str| format!("no running master serves slots {slots}");
+        assert_eq!(gaps(&["0-5460", "5461-10922", "10923-16383"]), []);
+        assert_eq!(gaps(&["0-5460", "10923-16383"]), [(5461, error("5461-10922"))]);
+        assert_eq!(gaps(&["5461-10922"]), [(0, error("0-5460")), (10923, error("10923-16383"))]);
+        assert_eq!(gaps(&[]), [(0, error("0-16383"))]);
+    }
+
+    #[test]
+    fn the_masters_are_those_that_run_and_say_so() {
+        let healthy = crate::render::status::tests::healthy();
+        let ports = |answer: &GetStatusResponse| masters(answer).iter().map(|master| master.port).collect::<Vec<_>>();
+        assert_eq!(ports(&healthy), [7000, 7003, 7001]);
+        let mut dead = healthy;
+        dead.instances[0].status.as_mut().unwrap().state = InstanceState::Down.into();
+        assert_eq!(ports(&dead), [7003, 7001]);
+    }
+}

@@ -1,0 +1,260 @@
+//! `muster hosts`: every host that ever connected, with the age of what is shown.
+
+use muster_proto::wire::{Host, HostPort, HostState, ListHostsResponse};
+use serde::Serialize;
+
+use super::{ServerJson, age, some, table};
+
+/// All hosts, for scripts.
+#[derive(Debug, Clone, Serialize)]
+pub struct HostsJson {
+    hosts: Vec<HostJson>,
+    coordinator_version: String,
+    term: u64,
+}
+
+/// One host, for scripts.
+#[derive(Debug, Clone, Serialize)]
+pub struct HostJson {
+    name: String,
+    address: String,
+    state: &'static str,
+    age_ms: u64,
+    agent_version: String,
+    server: Option<ServerJson>,
+    server_error: Option<String>,
+    ports: Vec<PortJson>,
+    base_dir: String,
+    rack: Option<String>,
+    zone: Option<String>,
+    generation: u64,
+    accepted: u64,
+    converged: u64,
+    refusal: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct PortJson {
+    port: u32,
+    r#use: String,
+}
+
+impl From<&ListHostsResponse> for HostsJson {
+    fn from(answer: &ListHostsResponse) -> Self {
+        Self {
+            hosts: answer.hosts.iter().map(HostJson::from).collect(),
+            coordinator_version: answer.coordinator_version.clone(),
+            term: answer.term,
+        }
+    }
+}
+
+impl From<&Host> for HostJson {
+    fn from(host: &Host) -> Self {
+        let port = |port: &HostPort| PortJson { port: port.port, r#use: port.r#use.clone() };
+        Self {
+            name: host.name.clone(),
+            address: host.address.clone(),
+            state: state(host),
+            age_ms: host.age_ms,
+            agent_version: host.agent_version.clone(),
+            server: host.server.as_ref().map(ServerJson::from),
+            server_error: some(&host.server_error),
+            ports: host.ports.iter().map(port).collect(),
+            base_dir: host.base_dir.clone(),
+            rack: some(&host.rack),
+            zone: some(&host.zone),
+            generation: host.generation,
+            accepted: host.accepted,
+            converged: host.converged,
+            refusal: some(&host.refusal),
+        }
+    }
+}
+
+/// `live` or `unknown`; what this build does not know is unknown.
+pub fn state(host: &Host) -> &'static str {
+    match host.state() {
+        HostState::Live => "live",
+        HostState::Unknown | HostState::Unspecified => "unknown",
+    }
+}
+
+/// A table, and a line for each host that refused what it was told or has nothing to start.
+pub fn text(answer: &ListHostsResponse) -> String {
+    if answer.hosts.is_empty() {
+        return "No agent has connected yet. Start one on each host: muster-agent --config agent.toml\n".to_owned();
+    }
+    let row = |host: &Host| {
+        let server = host.server.as_ref().map(|server| format!("{} {}", server.flavour, server.version));
+        [
+            host.name.clone(),
+            host.address.clone(),
+            state(host).to_owned(),
+            age(host.age_ms),
+            host.agent_version.clone(),
+            server.unwrap_or_else(|| "none".to_owned()),
+            ports(&host.ports),
+        ]
+    };
+    let rows = answer.hosts.iter().map(row).collect();
+    let notes: String = answer.hosts.iter().flat_map(notes).map(|note| note + "\n").collect();
+    table(["HOST", "ADDRESS", "AGENT", "AGE", "VERSION", "SERVER", "PORTS"], rows) + &notes
+}
+
+fn notes(host: &Host) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !host.refusal.is_empty() {
+        notes.push(format!("{} refuses generation {}: {}", host.name, host.generation, host.refusal));
+    } else if host.converged < host.generation {
+        notes.push(format!("{} is on its way to generation {} from {}", host.name, host.generation, host.converged));
+    }
+    if !host.server_error.is_empty() {
+        notes.push(format!("{} has no server to start: {}", host.name, host.server_error));
+    }
+    notes
+}
+
+/// Ports in runs of equal use: `7000-7002 free, 7003 foreign`.
+fn ports(ports: &[HostPort]) -> String {
+    let mut runs: Vec<(u32, u32, &str)> = Vec::new();
+    for port in ports {
+        match runs.last_mut() {
+            Some((_, last, r#use)) if *last + 1 == port.port && *r#use == port.r#use => *last = port.port,
+            _ => runs.push((port.port, port.port, &port.r#use)),
+        }
+    }
+    let run = |(first, last, r#use): (u32, u32, &str)| match first == last {
+        true => format!("{first} {use}"),
+        false => format!("{first}-{last} {use}"),
+    };
+    runs.into_iter().map(run).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::document;
+    use expect_test::expect;
+    use muster_proto::wire::Server;
+
+    fn two() -> ListHostsResponse {
+        let port = |(port, r#use): (u32, &str)| HostPort { port, r#use: r#use.into() };
+        let server1 = Host {
+            name: "server1".into(),
+            address: "127.0.0.1".into(),
+            state: HostState::Live.into(),
+            age_ms: 420,
+            agent_version: "0.1.0".into(),
+            server: Some(Server {
+                path: "/usr/bin/redis-server".into(),
+                flavour: "redis".into(),
+                version: "7.0.15".into(),
+            }),
+            ports: [(7000, "orders"), (7001, "orders"), (7002, "free"), (7010, "foreign")].map(port).into(),
+            base_dir: "/var/lib/muster".into(),
+            generation: 3,
+            accepted: 3,
+            converged: 3,
+            ..Host::default()
+        };
+        let server2 = Host {
+            name: "server2".into(),
+            address: "127.0.0.2".into(),
+            state: HostState::Unknown.into(),
+            age_ms: 190_000,
+            agent_version: "0.1.0".into(),
+            server_error: "redis-server: not found in PATH".into(),
+            generation: 4,
+            accepted: 3,
+            converged: 3,
+            refusal: "term 2 is lower than 5".into(),
+            ..Host::default()
+        };
+        ListHostsResponse { hosts: vec![server1, server2], coordinator_version: "0.1.0".into(), term: 2 }
+    }
+
+    #[test]
+    fn hosts_are_a_table_with_notes() {
+        expect![[r#"
+            HOST     ADDRESS    AGENT    AGE    VERSION  SERVER        PORTS
+            server1  127.0.0.1  live     0.4 s  0.1.0    redis 7.0.15  7000-7001 orders, 7002 free, 7010 foreign
+            server2  127.0.0.2  unknown  3 min  0.1.0    none
+            server2 refuses generation 4: term 2 is lower than 5
+            server2 has no server to start: redis-server: not found in PATH
+        "#]]
+        .assert_eq(&text(&two()));
+        expect![[r#"
+            No agent has connected yet. Start one on each host: muster-agent --config agent.toml
+        "#]]
+        .assert_eq(&text(&ListHostsResponse::default()));
+    }
+
+    #[test]
+    fn hosts_are_a_document() {
+        expect![[r#"
+            {
+              "hosts": [
+                {
+                  "name": "server1",
+                  "address": "127.0.0.1",
+                  "state": "live",
+                  "age_ms": 420,
+                  "agent_version": "0.1.0",
+                  "server": {
+                    "path": "/usr/bin/redis-server",
+                    "flavour": "redis",
+                    "version": "7.0.15"
+                  },
+                  "server_error": null,
+                  "ports": [
+                    {
+                      "port": 7000,
+                      "use": "orders"
+                    },
+                    {
+                      "port": 7001,
+                      "use": "orders"
+                    },
+                    {
+                      "port": 7002,
+                      "use": "free"
+                    },
+                    {
+                      "port": 7010,
+                      "use": "foreign"
+                    }
+                  ],
+                  "base_dir": "/var/lib/muster",
+                  "rack": null,
+                  "zone": null,
+                  "generation": 3,
+                  "accepted": 3,
+                  "converged": 3,
+                  "refusal": null
+                },
+                {
+                  "name": "server2",
+                  "address": "127.0.0.2",
+                  "state": "unknown",
+                  "age_ms": 190000,
+                  "agent_version": "0.1.0",
+                  "server": null,
+                  "server_error": "redis-server: not found in PATH",
+                  "ports": [],
+                  "base_dir": "",
+                  "rack": null,
+                  "zone": null,
+                  "generation": 4,
+                  "accepted": 3,
+                  "converged": 3,
+                  "refusal": "term 2 is lower than 5"
+                }
+              ],
+              "coordinator_version": "0.1.0",
+              "term": 2
+            }
+        "#]]
+        .assert_eq(&document(&HostsJson::from(&two())));
+    }
+}
