@@ -1,0 +1,46 @@
+//! Muster's side: from `muster bootstrap --yes` to the CLI's exit, agents and coordinator being there already.
+//!
+//! That it was formed when it said so is looked up at the servers themselves, at once and not waited for.
+
+use std::time::Instant;
+
+use muster_tests::{World, redis};
+
+use crate::{
+    Shape,
+    report::{Phase, Run},
+};
+
+/// One run, and the world that it left, formed.
+pub fn run(shape: Shape) -> (Run, World) {
+    let names: Vec<String> = (1..=shape.hosts).map(|nth| format!("server{nth}")).collect();
+    let ports = format!("7000-{}", 7000 + shape.per_host() - 1);
+    let hosts: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), ports.as_str())).collect();
+    let world = World::up(&hosts);
+    let spec = world.spec("bench", 1, "");
+    let began = Instant::now();
+    let output = world.muster(&["bootstrap", &spec, "--yes", "--output", "json"]);
+    let total = began.elapsed();
+    let output = output.expect(0);
+    prove(&world, shape);
+    let ended = output.json();
+    let phase = |name: &str, micros: &serde_json::Value| {
+        micros.as_f64().map(|micros| Phase { name: name.to_lowercase(), ms: micros / 1000.0 })
+    };
+    let preflight = phase("preflight", &ended["plan"]["preflight_micros"]);
+    let journaled = ended["operation"]["phases"].as_array().into_iter().flatten();
+    let journaled = journaled.filter_map(|one| phase(one["phase"].as_str()?, &one["micros"]));
+    let mut run =
+        Run { total_ms: total.as_secs_f64() * 1000.0, phases: preflight.into_iter().chain(journaled).collect() };
+    // What no phase names: the CLI's own start, its calls, and what lies between the phases.
+    let named: f64 = run.phases.iter().map(|phase| phase.ms).sum();
+    run.phases.push(Phase { name: "the rest".to_owned(), ms: (run.total_ms - named).max(0.0) });
+    (run, world)
+}
+
+fn prove(world: &World, shape: Shape) {
+    let endpoints = world.status("bench").unwrap_or_else(|error| panic!("{error}")).endpoints();
+    let topology = redis::agreement(&endpoints).unwrap_or_else(|error| panic!("it said formed, and: {error}"));
+    redis::in_sync(&endpoints).unwrap_or_else(|error| panic!("it said formed, and: {error}"));
+    assert_eq!(topology.nodes().len(), usize::from(shape.instances));
+}
