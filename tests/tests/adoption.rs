@@ -1,0 +1,255 @@
+//! Agents come and go, redis-servers stay: what an agent that comes back finds, what it leaves alone, and what it
+//! brings back without losing a key.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests are tests")]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    time::{Duration, Instant},
+};
+
+use muster_tests::{Client, Instance, Status, World, binaries, eventually, processes, redis};
+use nix::sys::signal::Signal;
+
+/// Everything here but elections happens within this, on a busy machine too.
+const SOON: Duration = Duration::from_secs(20);
+/// A failover: the node timeout, an election, a sync.
+const FAILOVER: Duration = Duration::from_secs(40);
+const SNAPSHOTS: &str = "appendonly = \"no\"\nsave = \"900 1\"\ncluster-node-timeout = \"1000\"";
+const NO_PERSISTENCE: &str = "appendonly = \"no\"\nsave = \"\"\ncluster-node-timeout = \"1000\"";
+
+fn pids(status: &Status) -> BTreeMap<String, Option<i32>> {
+    status.instances.iter().map(|instance| (instance.name(), instance.pid)).collect()
+}
+
+/// The instance of that node, wherever the cluster has it now.
+fn node<'a>(status: &'a Status, id: &str) -> &'a Instance {
+    status.instances.iter().find(|instance| instance.node_id == id).expect("a node does not leave the blueprint")
+}
+
+/// Waits until all is well, and returns the status.
+#[track_caller]
+fn well(world: &World, what: &str) -> Status {
+    world.until(SOON, "orders", what, |status| status.well().map(|()| status.clone()))
+}
+
+#[track_caller]
+fn kill_server(instance: &Instance) -> i32 {
+    let pid = instance.pid.expect("it runs");
+    processes::signal(pid, Signal::SIGKILL);
+    pid
+}
+
+/// Writes so many keys through the cluster, each acknowledged by every replica of its master.
+#[track_caller]
+fn write_keys(status: &Status, keys: usize) {
+    let masters: Vec<_> = status.instances.iter().filter(|instance| instance.is_master()).collect();
+    for nth in 0..keys {
+        redis::cluster_cli(&masters[0].endpoint(), &["set", &format!("key:{nth}"), &nth.to_string()]).unwrap();
+    }
+    for master in masters {
+        let replicas = status.replicas_of(&master.node_id).count();
+        let size = redis::cli(&master.endpoint(), &["dbsize"]).unwrap();
+        for replica in status.replicas_of(&master.node_id) {
+            let what = format!("{} has the {size} keys of its master ({replicas} replicas)", replica.name());
+            eventually(SOON, &what, || match redis::cli(&replica.endpoint(), &["dbsize"])? {
+                found if found == size => Ok(()),
+                found => Err(format!("it has {found}")),
+            });
+        }
+    }
+}
+
+/// Which keys are missing, as a client of the cluster sees it.
+fn lost_keys(endpoint: &str, keys: usize) -> Result<(), String> {
+    let read = |nth: &usize| redis::cluster_cli(endpoint, &["get", &format!("key:{nth}")]);
+    let wrong: Vec<_> = (0..keys).filter(|nth| read(nth) != Ok(nth.to_string())).collect();
+    if wrong.is_empty() { Ok(()) } else { Err(format!("{} of {keys} keys are lost: {wrong:?}", wrong.len())) }
+}
+
+#[test]
+fn agents_that_stop_crash_or_are_upgraded_leave_every_server_running_and_find_it_again() {
+    let mut world = World::seed();
+    let before = pids(&world.bootstrap("orders"));
+    let client = Client::of(&world.status("orders").unwrap().endpoints());
+
+    for host in ["server1", "server2"] {
+        world.agent(host).kill();
+    }
+    world.until_host("server1", "unknown");
+    world.start();
+    assert_eq!(pids(&well(&world, "killed agents have found their servers")), before);
+
+    world.agent("server1").stop();
+    world.agent("server1").start();
+    world.until_host("server1", "live");
+    assert_eq!(pids(&well(&world, "a stopped agent has found its servers")), before);
+
+    let newer = world.dir().join("muster-agent-newer");
+    fs::copy(binaries::path("muster-agent"), &newer).unwrap();
+    world.agent("server2").replace_program(&newer);
+    world.agent("server2").restart();
+    world.until_host("server2", "live");
+    assert_eq!(pids(&well(&world, "the new agent has found its servers")), before);
+
+    world.coordinator().stop();
+    world.coordinator().start();
+    world.start();
+    assert_eq!(pids(&well(&world, "the coordinator is back")), before);
+
+    for service in client.end().expect("no connection of a client was broken") {
+        assert!(service.longest < Duration::from_secs(1), "{service:?}");
+        assert!(service.answers > 100, "{service:?}");
+    }
+    for instance in world.status("orders").unwrap().instances {
+        let up = redis::info(&instance.endpoint(), "server").unwrap();
+        assert_eq!(up["process_id"], instance.pid.unwrap().to_string());
+    }
+}
+
+#[test]
+fn a_second_server_is_never_started_in_a_directory_whatever_the_agent_has_forgotten() {
+    let mut world = World::seed();
+    let before = world.bootstrap("orders");
+    let record = |port: u16| world.base_dir("server1").join(format!("agent/run/{port}.json"));
+    let records = [record(7000), record(7001), record(7002)];
+    let kept = fs::read_to_string(&records[2]).unwrap();
+    let client = Client::of(&before.endpoints());
+    world.agent("server1").kill();
+    fs::remove_file(&records[0]).unwrap();
+    fs::write(&records[1], "{ garbled").unwrap();
+    // As if the process that it tells of had been another one.
+    fs::write(&records[2], kept.replace("\"start_ticks\":", "\"start_ticks\":1")).unwrap();
+    world.agent("server1").start();
+    world.until_host("server1", "live");
+
+    for port in [7000, 7001, 7002] {
+        let instance = before.at("server1", port);
+        let pid = instance.pid.unwrap();
+        let reason = world.until(SOON, "orders", "it is unknown, and who holds its lock is named", |status| {
+            let found = status.at("server1", port);
+            let reason = found.reason.clone().unwrap_or_default();
+            let named = found.state == "unknown" && reason.contains(&format!("pid {pid}"));
+            if named { Ok(reason) } else { Err(format!("{found:?}")) }
+        });
+        assert!(reason.contains(&format!(".locks/{port}.lock")), "{reason}");
+    }
+    assert_eq!(world.redis_pids("server1").len(), 3);
+    let services = client.end().expect("nobody was signalled, nobody was pushed aside");
+    assert_eq!(services.len(), 6);
+    assert_eq!(pids(&before), {
+        let of = |instance: &Instance| redis::info(&instance.endpoint(), "server").unwrap()["process_id"].clone();
+        before.instances.iter().map(|instance| (instance.name(), of(instance).parse().ok())).collect()
+    });
+    assert!(!world.agent("server1").log().contains("cannot signal"), "{}", world.agent("server1").log_end());
+
+    // When they are gone the locks are free, and all is as it should be again.
+    for port in [7000, 7001, 7002] {
+        kill_server(before.at("server1", port));
+    }
+    world.until(FAILOVER, "orders", "all is well again", Status::well);
+    assert_eq!(world.redis_pids("server1").len(), 3);
+}
+
+#[test]
+fn a_master_that_died_while_its_agent_was_away_comes_back_as_a_replica() {
+    let mut world = World::up(&[("a", "7000-7001"), ("b", "7000-7001"), ("c", "7000-7001")]);
+    let before = world.bootstrap("orders");
+    write_keys(&before, 100);
+    let master = before.master_on("a").unwrap().clone();
+    let heir = before.replicas_of(&master.node_id).next().unwrap().clone();
+    world.agent("a").kill();
+    kill_server(&master);
+    eventually(FAILOVER, "its replica is promoted", || {
+        let role = redis::info(&heir.endpoint(), "replication")?["role"].clone();
+        if role == "master" { Ok(()) } else { Err(format!("it is a {role}")) }
+    });
+    world.agent("a").start();
+    world.until(FAILOVER, "orders", "the dead one is back, as a replica", |status| {
+        status.well()?;
+        let back = node(status, &master.node_id);
+        let follows = back.role == "replica" && back.master.as_deref() == Some(&heir.node_id);
+        if follows && back.pid != master.pid { Ok(()) } else { Err(format!("{back:?}")) }
+    });
+    lost_keys(&heir.endpoint(), 100).unwrap();
+    redis::agreement(&before.endpoints()).unwrap();
+}
+
+#[test]
+fn a_master_without_persistence_that_crashes_never_empties_its_replicas() {
+    let world = World::up(&[("a", "7000-7001"), ("b", "7000-7001"), ("c", "7000-7001")]);
+    crash_there_and_back(world, NO_PERSISTENCE, "it would empty them");
+}
+
+/// No sibling tells the agent who took over; the coordinator does. The snapshot is that of the first sync.
+#[test]
+fn a_master_alone_on_its_host_with_a_snapshot_never_takes_its_replicas_back_to_it() {
+    let hosts = ["a", "b", "c", "d", "e", "f"].map(|host| (host, "7000"));
+    crash_there_and_back(World::up(&hosts), SNAPSHOTS, "waits up to a minute for a successor");
+}
+
+fn crash_there_and_back(mut world: World, settings: &str, guard: &str) {
+    let spec = world.spec("orders", 1, settings);
+    world.muster(&["bootstrap", &spec, "--yes"]).expect(0);
+    let formed = world.status("orders").unwrap();
+    write_keys(&formed, 100);
+    let shard = formed.master_on("a").unwrap().node_id.clone();
+    let heir = formed.replicas_of(&shard).next().unwrap().node_id.clone();
+    // There and back: the second time it is a node that was a replica, with what its first sync has left on the disk.
+    for victim in [&shard, &heir, &shard] {
+        let before = well(&world, "all is well before the next crash");
+        let master = node(&before, victim);
+        assert!(master.is_master(), "{master:?}");
+        let pid = kill_server(master);
+        world.until(FAILOVER, "orders", "the crashed master is back, as a replica", |status| {
+            status.well()?;
+            let back = node(status, victim);
+            let came_back = back.pid != Some(pid) && back.role == "replica";
+            if came_back { Ok(()) } else { Err(format!("{back:?}")) }
+        });
+        let now = world.status("orders").unwrap();
+        lost_keys(&now.at("b", 7000).endpoint(), 100).unwrap();
+    }
+    let log = world.agent("a").log();
+    assert!(log.contains(guard), "the guard has said why nothing happens");
+}
+
+#[test]
+fn a_server_that_crashes_is_back_within_a_second_with_all_keys_and_then_ever_more_slowly() {
+    let world = World::seed();
+    let before = world.bootstrap("orders");
+    write_keys(&before, 100);
+    let master = before.master_on("server1").unwrap().clone();
+    let size = redis::cli(&master.endpoint(), &["dbsize"]).unwrap();
+    let client_sees = |pid: i32| {
+        let info = redis::info(&master.endpoint(), "server")?;
+        if info["process_id"] == pid.to_string() {
+            Err("it is the old one".to_owned())
+        } else {
+            redis::cli(&master.endpoint(), &["dbsize"])
+        }
+    };
+
+    let pid = kill_server(&master);
+    let died = Instant::now();
+    let found = eventually(SOON, "it answers again", || client_sees(pid));
+    assert!(died.elapsed() < Duration::from_secs(1), "it took {:?}", died.elapsed());
+    assert_eq!(found, size, "all keys are there");
+    let back = well(&world, "all is well after the first crash");
+    assert!(node(&back, &master.node_id).is_master(), "it was faster than an election");
+
+    for (exits, pause) in [(2, 1), (3, 2)] {
+        let now = well(&world, "it runs before the next crash");
+        let pid = kill_server(node(&now, &master.node_id));
+        let died = Instant::now();
+        let expected = format!("{exits} exits in 300 s, next try after a pause of {pause}s");
+        world.until(SOON, "orders", &expected, |status| {
+            let reason = node(status, &master.node_id).reason.clone().unwrap_or_default();
+            if reason.contains(&expected) { Ok(()) } else { Err(reason) }
+        });
+        eventually(SOON, "it answers again", || client_sees(pid));
+        assert!(died.elapsed() >= Duration::from_secs(pause), "it was back after {:?}", died.elapsed());
+    }
+    // A pause of 2 s is as long as the node timeout: an election may be under way.
+    eventually(SOON, "every key is there", || lost_keys(&before.master_on("server2").unwrap().endpoint(), 100));
+}
