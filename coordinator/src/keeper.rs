@@ -139,6 +139,20 @@ struct Drive {
     unproved: Option<(String, Instant)>,
 }
 
+/// A step of an operation, complete but for its change of the store.
+struct Step<'a> {
+    /// The cluster as it is.
+    record: &'a ClusterRecord,
+    operation: &'a OperationRecord,
+    /// The cluster as it will be; none when nothing of it is left.
+    next: Option<ClusterRecord>,
+    state: OpState,
+    phase: &'static str,
+    /// Instances that are where the phase wants them.
+    done: usize,
+    message: String,
+}
+
 /// The loop.
 pub struct Keeper {
     shared: Arc<Shared>,
@@ -209,8 +223,7 @@ impl Keeper {
         match phase {
             Phase::Configure { ref unsettled } if unsettled.is_empty() => {
                 // The barrier: nobody is started before everybody is prepared.
-                let next = ClusterRecord { goal: Goal::Running, ..record.clone() };
-                self.advance(next, operation, all, "START", "all directories are written; starting all servers")
+                self.advance(record, operation, all)
             }
             Phase::Prove => match drive.proved(&self.shared, record) {
                 true => {
@@ -244,80 +257,69 @@ impl Keeper {
         }
     }
 
-    /// Moves the cursor, tells the hosts, and notes it, as one.
+    /// Moves the cursor past the barrier: all servers are started.
     fn advance(
         &mut self,
-        next: ClusterRecord,
+        record: &ClusterRecord,
         operation: &OperationRecord,
         all: &[ClusterRecord],
-        phase: &str,
-        message: &str,
     ) -> Result<(), LedgerError> {
-        let total = u32::try_from(next.blueprint.members.len()).unwrap_or(u32::MAX);
-        let hosts = next.blueprint.hosts();
-        let name = next.blueprint.cluster.clone();
-        let clusters: Vec<_> =
-            all.iter().filter(|other| other.blueprint.cluster != name).cloned().chain([next.clone()]).collect();
-        let (told, seq) = self.shared.ledger.write(|write| {
-            write.goal(&name, next.goal)?;
-            let told = self.shared.tell(write, &hosts, &clusters)?;
-            let seq = write.event(operation.id, operation.state, phase, message, (0, total))?;
-            Ok::<_, LedgerError>((told, seq))
-        })?;
-        tracing::info!(operation = %operation.id, cluster = %name, phase, "{message}");
-        self.shared.events.send_replace(seq);
-        self.shared.send(told);
-        self.shared.ring();
-        Ok(())
+        let next = ClusterRecord { goal: Goal::Running, ..record.clone() };
+        let message = "all directories are written; starting all servers".to_owned();
+        let step =
+            Step { record, operation, next: Some(next), state: operation.state, phase: "START", done: 0, message };
+        self.take(step, all, |write| write.goal(&record.blueprint.cluster, Goal::Running))
     }
 
+    /// Latches *formed*.
     fn latch(
         &mut self,
         record: &ClusterRecord,
         operation: &OperationRecord,
         all: &[ClusterRecord],
     ) -> Result<(), LedgerError> {
-        let name = &record.blueprint.cluster;
-        let total = u32::try_from(record.blueprint.members.len()).unwrap_or(u32::MAX);
-        let latched = ClusterRecord { formed_ms: Some(crate::ledger::unix_ms()), ..record.clone() };
-        let clusters: Vec<_> =
-            all.iter().filter(|other| other.blueprint.cluster != *name).cloned().chain([latched]).collect();
-        let message = format!(
-            "{} masters take writes, {total} nodes agree, every replica is in sync",
-            record.blueprint.masters()
-        );
-        let (told, seq) = self.shared.ledger.write(|write| {
-            write.formed(name)?;
-            let told = self.shared.tell(write, &record.blueprint.hosts(), &clusters)?;
-            let seq = write.event(operation.id, OpState::Done, "FORMED", &message, (total, total))?;
-            Ok::<_, LedgerError>((told, seq))
-        })?;
-        tracing::info!(operation = %operation.id, cluster = %name, phase = "FORMED", "{message}");
-        self.drives.remove(&operation.id);
-        self.shared.events.send_replace(seq);
-        self.shared.send(told);
-        self.shared.ring();
-        Ok(())
+        let next = ClusterRecord { formed_ms: Some(crate::ledger::unix_ms()), ..record.clone() };
+        let (masters, done) = (record.blueprint.masters(), record.blueprint.members.len());
+        let message = format!("{masters} masters take writes, {done} nodes agree, every replica is in sync");
+        let step = Step { record, operation, next: Some(next), state: OpState::Done, phase: "FORMED", done, message };
+        self.take(step, all, |write| write.formed(&record.blueprint.cluster))
     }
 
+    /// Lets go of a cluster that was called off.
     fn forget(
         &mut self,
         record: &ClusterRecord,
         operation: &OperationRecord,
         all: &[ClusterRecord],
     ) -> Result<(), LedgerError> {
-        let name = &record.blueprint.cluster;
-        let clusters: Vec<_> = all.iter().filter(|other| other.blueprint.cluster != *name).cloned().collect();
-        let total = u32::try_from(record.blueprint.members.len()).unwrap_or(u32::MAX);
+        let (message, done) = (Phase::Gone.to_string(), record.blueprint.members.len());
+        let step = Step { record, operation, next: None, state: OpState::Cancelled, phase: "CANCEL", done, message };
+        self.take(step, all, |write| write.forget_cluster(&record.blueprint.cluster))
+    }
+
+    /// Takes a step: the change, what the hosts are to be told, and the event are on the disk as one; then the hosts
+    /// hear of it.
+    fn take(
+        &mut self,
+        step: Step,
+        all: &[ClusterRecord],
+        change: impl FnOnce(&Write) -> Result<(), LedgerError>,
+    ) -> Result<(), LedgerError> {
+        let (blueprint, id) = (&step.record.blueprint, step.operation.id);
+        let others = all.iter().filter(|other| other.blueprint.cluster != blueprint.cluster);
+        let clusters: Vec<_> = others.cloned().chain(step.next).collect();
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let counts = (count(step.done), count(blueprint.members.len()));
         let (told, seq) = self.shared.ledger.write(|write| {
-            write.forget_cluster(name)?;
-            let told = self.shared.tell(write, &record.blueprint.hosts(), &clusters)?;
-            let seq =
-                write.event(operation.id, OpState::Cancelled, "CANCEL", &Phase::Gone.to_string(), (total, total))?;
+            change(write)?;
+            let told = self.shared.tell(write, &blueprint.hosts(), &clusters)?;
+            let seq = write.event(id, step.state, step.phase, &step.message, counts)?;
             Ok::<_, LedgerError>((told, seq))
         })?;
-        tracing::info!(operation = %operation.id, cluster = %name, "called off");
-        self.drives.remove(&operation.id);
+        tracing::info!(operation = %id, cluster = %blueprint.cluster, phase = step.phase, "{}", step.message);
+        if step.state.ended() {
+            self.drives.remove(&id);
+        }
         self.shared.events.send_replace(seq);
         self.shared.send(told);
         self.shared.ring();
