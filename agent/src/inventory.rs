@@ -130,27 +130,29 @@ impl Inventory {
     }
 
     /// What starting it again would put at stake. The server's own nodes.conf says what it was; its siblings on this
-    /// host, and the coordinator if it has spoken since, say whether that is still so.
+    /// host and the coordinator say whether that is still so, and count only if they have spoken since it ended: one
+    /// that was promoted a moment before is still a replica in older words.
     fn stake(&self, instance: &Instance, cluster: &ClusterAssignment, id: NodeId) -> Stake {
         let before =
             instance.dir.nodes_conf().ok().and_then(|text| topology(&text)).unwrap_or_else(|| cluster.topology());
         let siblings = cluster.instances.iter().filter(|sibling| sibling.node_id != id);
-        let views = siblings.filter_map(|sibling| match &self.instances.get(&sibling.port)?.answer {
-            Answer::View(view) => Some(view),
-            Answer::Silent(_) | Answer::Loading => None,
+        let ended = instance.past.exits.last().copied().unwrap_or_default();
+        let views = siblings.filter_map(|sibling| {
+            let sibling = self.instances.get(&sibling.port)?;
+            let (view, at) = sibling.view.as_ref().filter(|_| matches!(sibling.answer, Answer::View(_)))?;
+            (at.saturating_duration_since(self.born) > ended).then_some(view)
         });
         let replaced = |view: &NodeView| match &view.nodes_text {
             Some(text) => topology(text).is_some_and(|now| !owns_slots(&now, id)),
             None => !owns_slots(&cluster.topology(), id),
         };
-        let ended = instance.past.exits.last().copied().unwrap_or_default();
         let led = self.leaders.get(&cluster.cluster).filter(|(_, told)| *told > ended);
         let elsewhere = led.is_some_and(|(leaders, _)| !leaders.contains(&id));
         Stake {
             formed: cluster.formed,
             leads: owns_slots(&before, id) && before.nodes().iter().any(|node| node.role.master() == Some(id)),
             load: load(&instance.dir, conf::keeps(&cluster.settings)),
-            replaced: views.into_iter().any(|view| replaced(view)) || elsewhere,
+            replaced: views.into_iter().any(replaced) || elsewhere,
         }
     }
 }

@@ -35,17 +35,18 @@ impl Expected {
         match answer {
             // Once it is formed, a failed peer may stay failed for days: that is no reason to look twenty times a
             // second.
-            Answer::View(view) if self.formed || self.settled(view) => CALM,
+            Answer::View(_) if self.formed => CALM,
+            Answer::View(view) if self.settled(view) => CALM,
             Answer::View(_) | Answer::Loading | Answer::Silent(_) => SETTLING,
         }
     }
 
     fn settled(&self, view: &NodeView) -> bool {
         let synced = match view.role {
-            Role::Master { .. } => self.formed || view.online_replicas >= self.replicas,
+            Role::Master { .. } => view.online_replicas >= self.replicas,
             Role::Replica { .. } => view.link_up,
         };
-        view.cluster_ok && synced && view.troubles.is_empty() && (self.formed || view.digest == self.digest)
+        view.cluster_ok && synced && view.troubles.is_empty() && view.digest == self.digest
     }
 }
 

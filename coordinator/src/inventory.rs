@@ -145,7 +145,7 @@ impl Inventory {
     }
 
     /// The nodes that serve all slots of a cluster between them, each running and saying so itself; none while any slot
-    /// is served by nobody who is heard of, or by two.
+    /// is served by nobody who is heard of, or by two, or by one that any of the others thinks has failed.
     pub fn leaders(&self, blueprint: &Blueprint) -> Option<BTreeSet<NodeId>> {
         let heard = self.heard(blueprint);
         let mut served = 0;
@@ -157,7 +157,13 @@ impl Inventory {
             ranges.extend_from_slice(view.role.slots());
             leaders.insert(status.node_id);
         }
-        let whole = normal(ranges) == SlotRange::new(0, SLOTS - 1).into_iter().collect::<Vec<_>>();
+        let troubles: Vec<_> = heard.instances.values().filter_map(|status| status.view.as_ref()).collect();
+        let doubted = |id: &NodeId| {
+            let named = format!("({})", id.short());
+            troubles.iter().any(|view| view.troubles.iter().any(|trouble| trouble.contains(&named)))
+        };
+        let whole = !leaders.iter().any(doubted)
+            && normal(ranges) == SlotRange::new(0, SLOTS - 1).into_iter().collect::<Vec<_>>();
         (whole && served == u32::from(SLOTS)).then_some(leaders)
     }
 

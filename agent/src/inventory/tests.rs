@@ -31,7 +31,9 @@ fn rewrite(dir: &InstanceDir, change: impl FnOnce(String) -> String) {
 
 fn sibling_says(inventory: &mut Inventory, text: Option<String>) {
     let view = NodeView { node_id: id(4), nodes_text: text, ..view() };
-    inventory.instance(port(7001)).answer = Answer::View(Box::new(view));
+    let sibling = inventory.instance(port(7001));
+    sibling.view = Some((view.clone(), Instant::now()));
+    sibling.answer = Answer::View(Box::new(view));
 }
 
 /// The blueprint's nodes as 7001 sees them, after a failover to 2.
@@ -66,6 +68,17 @@ fn what_can_be_loaded_is_seen() {
     assert_eq!(log, Stake { load: Load::Log, ..EMPTY_MASTER });
     let synced = stake(|_, dir| fs::write(dir.path().join("dump.rdb"), "REDIS0010").unwrap());
     assert_eq!(synced, EMPTY_MASTER, "with a log, a server loads nothing else");
+}
+
+#[test]
+fn a_sibling_that_has_not_been_asked_since_says_nothing() {
+    let text = failed_over();
+    let before = stake(|inventory, _| {
+        sibling_says(inventory, Some(text));
+        let later = inventory.now() + Duration::from_secs(1);
+        inventory.instance(port(7000)).past.exits.push(later);
+    });
+    assert_eq!(before, EMPTY_MASTER);
 }
 
 #[test]

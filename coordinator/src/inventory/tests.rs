@@ -118,6 +118,42 @@ fn all_well_is_heard_and_others_are_not_listened_to() {
 }
 
 #[test]
+fn leaders_serve_every_slot_once_and_nobody_doubts_them() {
+    let blueprint = blueprint();
+    let masters: BTreeSet<_> =
+        blueprint.members.iter().filter(|member| member.role.master().is_none()).map(|member| member.node_id).collect();
+    let first = blueprint.members[0].node_id;
+    let leaders = |change: &dyn Fn(&Member, &mut InstanceStatus)| {
+        let says = |member: &Member| {
+            let mut status = running(&blueprint, member);
+            change(member, &mut status);
+            status
+        };
+        inventory(&blueprint, says).leaders(&blueprint)
+    };
+    assert_eq!(leaders(&|_, _| {}), Some(masters));
+    let down = |member: &Member, status: &mut InstanceStatus| {
+        if member.node_id == first {
+            status.state = InstanceState::Down;
+        }
+    };
+    assert_eq!(leaders(&down), None, "its slots are nobody's");
+    let twice = |member: &Member, status: &mut InstanceStatus| {
+        if member.role.master() == Some(first) {
+            status.view.as_mut().unwrap().role = blueprint.members[0].role.clone();
+        }
+    };
+    assert_eq!(leaders(&twice), None, "two say that they serve them: one of them is of yesterday");
+    let doubt = |member: &Member, status: &mut InstanceStatus| {
+        if member.node_id != first {
+            let trouble = format!("127.0.0.1:7000 ({}) is failed (fail)", first.short());
+            status.view.as_mut().unwrap().troubles.push(trouble);
+        }
+    };
+    assert_eq!(leaders(&doubt), None, "the others have failed it, and it may have a successor");
+}
+
+#[test]
 fn the_facts_that_plans_lean_on() {
     let blueprint = blueprint();
     let inventory = all_well(&blueprint);
