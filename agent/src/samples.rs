@@ -54,6 +54,8 @@ pub fn cluster(want: Want, formed: bool) -> ClusterAssignment {
         settings: Vec::new(),
         replicas: 1,
         instances: vec![instance(1, 7000), instance(4, 7001)],
+        users: None,
+        tls: None,
     }
 }
 

@@ -94,6 +94,8 @@ pub async fn survey(config: &Config, layout: &Layout, task: &wire::Survey) -> Re
         kernel: Some(kernel()),
         disk_free_bytes,
         disk_error,
+        auth_error: String::new(),
+        tls_error: String::new(),
     };
     Ok((result, held))
 }

@@ -124,6 +124,8 @@ impl Blueprint {
             settings: self.settings.clone(),
             replicas: self.replicas,
             instances,
+            users: None,
+            tls: None,
         })
     }
 
@@ -138,6 +140,8 @@ impl Blueprint {
             settings: self.settings.clone(),
             replicas: self.replicas,
             instances: Vec::new(),
+            users: None,
+            tls: None,
         };
         wire::ClusterAssignment::from(&whole).encode_to_vec()
     }

@@ -94,6 +94,8 @@ impl Shared {
                 bus_offset: DEFAULT_BUS_OFFSET.into(),
                 settings: settings.clone(),
                 hold_ms: u32::try_from(millis(HOLD)).unwrap_or(u32::MAX),
+                auth: Some((&spec.parts().auth).into()),
+                tls: Some((&spec.parts().tls).into()),
             };
             let (shared, name) = (self.clone(), host.name.clone());
             (host.name.clone(), async move { shared.survey(&name, task).await })

@@ -89,7 +89,8 @@ fn welcome(shared: &Shared, hello: wire::Hello, say: mpsc::Sender<wire::ToAgent>
     let told = Generation(desired.as_ref().map_or(0, |desired| desired.generation));
     let heartbeat_ms = u32::try_from(millis(shared.config.heartbeat)).unwrap_or(u32::MAX);
     let term = shared.ledger.term().0;
-    let welcome = wire::Welcome { term, coordinator_version: VERSION.to_owned(), heartbeat_ms };
+    let welcome =
+        wire::Welcome { term, coordinator_version: VERSION.to_owned(), heartbeat_ms, authorities: Vec::new() };
     let first = [Some(to_agent::Body::Welcome(welcome)), desired.map(to_agent::Body::Desired)];
     for body in first.into_iter().flatten() {
         say.try_send(wire::ToAgent { body: Some(body) }).map_err(|_| Status::internal("a fresh queue is full"))?;

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use muster_proto::{HostName, Port, PortSet, Setting, Spec, SpecHost, spec::SpecError, spec::SpecParts};
+use muster_proto::{Auth, HostName, Port, PortSet, Setting, Spec, SpecHost, Tls, spec::SpecError, spec::SpecParts};
 use toml::{Spanned, Value};
 use written::Written;
 
@@ -130,6 +130,8 @@ pub fn parse(text: &str) -> Result<Spec, Wrong> {
         hosts,
         settings,
         allow_shared_host: written.allow_shared_host,
+        auth: Auth::default(),
+        tls: Tls::Off,
     };
     Spec::new(parts).map_err(|error| Wrong {
         line: place(&written, &error).map_or(1, at),
@@ -181,6 +183,7 @@ fn place(written: &Written, error: &SpecError) -> Option<Range<usize>> {
         SpecError::NoPorts { at, .. } => written.hosts.get(*at).map(|host| host.get_ref().ports.span()),
         SpecError::Replicas(_) => written.replicas.as_ref().map(Spanned::span),
         SpecError::Masters(_) => written.masters.as_ref().map(Spanned::span),
+        SpecError::UserTwice { .. } | SpecError::TlsPath { .. } => None,
         SpecError::SettingKey { key } | SpecError::SettingValue { key } | SpecError::SettingOwned { key, .. } => {
             setting(key)
         }
@@ -198,6 +201,7 @@ fn cure(error: &SpecError) -> Option<String> {
         SpecError::Masters(_) => "write masters = 3 or more, or leave it out".to_owned(),
         SpecError::SettingOwned { key, .. } => format!("delete the line {key} from [redis.config]"),
         SpecError::SettingKey { .. } | SpecError::SettingValue { .. } => return None,
+        SpecError::UserTwice { .. } | SpecError::TlsPath { .. } => return None,
     })
 }
 

@@ -41,6 +41,7 @@ pub fn host(inventory: &Inventory, host: &Host) -> wire::Host {
         accepted: report.map_or(0, |report| report.accepted.0),
         converged: report.map_or(0, |report| report.converged.0),
         refusal: report.and_then(|report| report.refusal.clone()).unwrap_or_default(),
+        trust: None,
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::{ClusterId, ClusterName, HostName, Incarnation, Life, Member, NodeId, Port, Setting, Topology};
+use crate::{
+    ClusterId, ClusterName, HostName, Incarnation, InstanceTls, Life, Member, NodeId, Port, Setting, Topology, Users,
+};
 
 /// How far an instance should go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +49,10 @@ pub struct ClusterAssignment {
     pub replicas: u32,
     /// Those of this host, by port.
     pub instances: Vec<InstanceAssignment>,
+    /// Who may log in; none when nobody has to.
+    pub users: Option<Users>,
+    /// None when plain TCP is spoken.
+    pub tls: Option<InstanceTls>,
 }
 
 impl ClusterAssignment {

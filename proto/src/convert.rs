@@ -3,6 +3,7 @@
 //! To the wire nothing can fail. From the wire everything can, and the error names the field the way the .proto files
 //! do: `assignment.clusters[0].topology[3].port: port 70000 leaves no room for its bus port`.
 
+mod acl;
 mod report;
 
 use std::{collections::BTreeSet, fmt::Display, str::FromStr, time::Duration};
@@ -10,8 +11,8 @@ use std::{collections::BTreeSet, fmt::Display, str::FromStr, time::Duration};
 use prost::Message as _;
 
 use crate::{
-    ClusterAssignment, HostAssignment, Incarnation, InstanceAssignment, Life, Member, NodeId, Port, PortSet, Role,
-    Setting, Sha256, SlotRange, Spec, SpecHost, Want,
+    Auth, ClusterAssignment, HostAssignment, Incarnation, InstanceAssignment, InstanceTls, Life, Member, NodeId, Port,
+    PortSet, Role, Setting, Sha256, SlotRange, Spec, SpecHost, Users, Want,
     ports::PortError,
     slots::{SlotError, normal},
     spec::SpecParts,
@@ -181,6 +182,8 @@ impl From<&Spec> for wire::Spec {
                 .collect(),
             settings: spec.settings.iter().map(wire::Setting::from).collect(),
             allow_shared_host: spec.allow_shared_host,
+            auth: Some((&spec.auth).into()),
+            tls: Some((&spec.tls).into()),
         }
     }
 }
@@ -198,6 +201,8 @@ impl TryFrom<wire::Spec> for Spec {
             hosts: each("hosts", spec.hosts, host)?,
             settings: spec.settings.into_iter().map(Setting::from).collect(),
             allow_shared_host: spec.allow_shared_host,
+            auth: Auth::try_from(spec.auth.unwrap_or_default()).map_err(inside("auth"))?,
+            tls: spec.tls.unwrap_or_default().into(),
         };
         Spec::new(parts).map_err(|error| wrong("spec", error))
     }
@@ -240,6 +245,8 @@ impl From<&ClusterAssignment> for wire::ClusterAssignment {
                 })
                 .collect(),
             replicas: cluster.replicas,
+            users: cluster.users.as_ref().map(wire::Users::from),
+            tls: cluster.tls.as_ref().map(wire::InstanceTls::from),
         }
     }
 }
@@ -293,6 +300,8 @@ impl TryFrom<wire::ClusterAssignment> for ClusterAssignment {
             instances: each("instances", cluster.instances, instance)?,
             replicas: cluster.replicas,
             members,
+            users: cluster.users.map(Users::try_from).transpose().map_err(inside("users"))?,
+            tls: cluster.tls.map(InstanceTls::try_from).transpose().map_err(inside("tls"))?,
         })
     }
 }

@@ -10,7 +10,7 @@ pub const DOMAIN: &str = "muster";
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $text:literal => $code:ident),+ $(,)?) => {
-        /// The stable machine codes. Their meanings stand in `admin.proto` and `agent_link.proto`.
+        /// The stable machine codes. Their meanings stand in the .proto files.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Reason {
             $($(#[$doc])* $name),+
@@ -76,6 +76,42 @@ reasons! {
     ProtocolMismatch = "PROTOCOL_MISMATCH" => FailedPrecondition,
     /// The same agent has connected again.
     Superseded = "SUPERSEDED" => Aborted,
+    /// Another process with this identity still speaks.
+    HostBusy = "HOST_BUSY" => Unavailable,
+    /// Waits for approval.
+    HostPending = "HOST_PENDING" => PermissionDenied,
+    /// Cut off until it is approved.
+    HostQuarantined = "HOST_QUARANTINED" => PermissionDenied,
+    /// Its key is refused for good.
+    HostRevoked = "HOST_REVOKED" => PermissionDenied,
+    /// The join token is not taken.
+    TokenRefused = "TOKEN_REFUSED" => PermissionDenied,
+    /// The name has another key.
+    HostEnrolled = "HOST_ENROLLED" => AlreadyExists,
+    /// The certificate is not taken.
+    CertificateRefused = "CERTIFICATE_REFUSED" => PermissionDenied,
+    /// Nobody that is known.
+    Unauthenticated = "UNAUTHENTICATED" => Unauthenticated,
+    /// Known, and may not.
+    RoleTooLow = "ROLE_TOO_LOW" => PermissionDenied,
+    /// Destroying takes two.
+    SecondPersonNeeded = "SECOND_PERSON_NEEDED" => FailedPrecondition,
+    /// No such token.
+    UnknownToken = "UNKNOWN_TOKEN" => NotFound,
+    /// No such user.
+    UnknownUser = "UNKNOWN_USER" => NotFound,
+    /// No such request for a second person.
+    UnknownRequest = "UNKNOWN_REQUEST" => NotFound,
+    /// The name is taken.
+    UserExists = "USER_EXISTS" => AlreadyExists,
+    /// It has instances.
+    HostInUse = "HOST_IN_USE" => FailedPrecondition,
+    /// Hosts would be locked out.
+    AuthorityInUse = "AUTHORITY_IN_USE" => FailedPrecondition,
+    /// A rotation is under way.
+    RotationBusy = "ROTATION_BUSY" => FailedPrecondition,
+    /// The cluster has none.
+    NoCredentials = "NO_CREDENTIALS" => FailedPrecondition,
 }
 
 /// An error that a caller can act upon.
@@ -152,7 +188,12 @@ mod tests {
 
     #[test]
     fn every_code_is_documented_where_callers_look() {
-        let docs = concat!(include_str!("../muster/v1/admin.proto"), include_str!("../muster/v1/agent_link.proto"));
+        let docs = concat!(
+            include_str!("../muster/v1/admin.proto"),
+            include_str!("../muster/v1/agent_link.proto"),
+            include_str!("../muster/v1/enrolment.proto"),
+            include_str!("../muster/v1/trust.proto"),
+        );
         for reason in Reason::ALL {
             assert!(docs.contains(reason.as_str()), "{} stands in no .proto comment", reason.as_str());
         }

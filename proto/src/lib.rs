@@ -4,27 +4,37 @@
 //! There is no I/O here and no decision. A value of one of these types has been checked: a [`Port`] leaves room for its
 //! bus port, a [`SlotRange`] is not empty, a [`NodeId`] is 20 bytes. Wire integers and strings die in [`convert`].
 //!
-//! Reading order: [`names`], [`ids`], [`ports`], [`slots`], [`server`], [`topology`], [`view`], [`spec`],
-//! [`assignment`], [`report`], [`convert`], [`failure`].
+//! Reading order: [`names`], [`ids`], [`ports`], [`slots`], [`server`], [`topology`], [`view`], [`secret`], [`acl`],
+//! [`spec`], [`assignment`], [`report`], [`convert`], [`failure`]; then who believes whom: [`access`], [`token`],
+//! [`pki`], [`audit`].
 
+pub mod access;
+pub mod acl;
 pub mod assignment;
+pub mod audit;
 pub mod convert;
 pub mod failure;
 pub mod ids;
 pub mod names;
+pub mod pki;
 pub mod ports;
 pub mod report;
+pub mod secret;
 pub mod server;
 pub mod slots;
 pub mod spec;
+pub mod token;
 pub mod topology;
 pub mod view;
 
+pub use access::AccessRole;
+pub use acl::{Auth, InstanceTls, Tls, Users};
 pub use assignment::{ClusterAssignment, HostAssignment, InstanceAssignment, Want};
 pub use ids::{ClusterId, Generation, Incarnation, Life, NodeId, OperationId, Sha256, Term};
 pub use names::{ClusterName, HostName};
 pub use ports::{BusOffset, Port, PortSet};
 pub use report::{Hello, InstanceState, InstanceStatus, NodeView, PortUse, Report, Server};
+pub use secret::Secret;
 pub use server::{Dialect, Flavour, ServerVersion};
 pub use slots::{SLOTS, SlotRange};
 pub use spec::{Setting, Spec, SpecHost};

@@ -1,10 +1,13 @@
 //! What the operator wants, checked for everything that can be checked without knowing any host.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ClusterName, HostName, PortSet};
+use crate::{
+    ClusterName, HostName, PortSet,
+    acl::{Auth, Tls},
+};
 
 /// Most copies beside a master. Redis has no limit; beyond this somebody has mistyped.
 pub const REPLICAS_MAX: u32 = 16;
@@ -21,9 +24,9 @@ pub const OWNED: &[(&str, &str)] = &[
     ("port", "it follows from the spec's `ports`"),
     ("bind", "instances listen on their host's `address`"),
     ("bind-source-addr", "it is the host's `address`"),
-    ("tls-port", "TLS is not spoken yet"),
-    ("tls-cluster", "TLS is not spoken yet"),
-    ("tls-replication", "TLS is not spoken yet"),
+    ("tls-port", "it follows from the spec's `tls`"),
+    ("tls-cluster", "it follows from the spec's `tls`"),
+    ("tls-replication", "it follows from the spec's `tls`"),
     ("unixsocket", "the agent speaks to its instances over it"),
     ("unixsocketperm", "the agent's socket is for the agent alone"),
     ("cluster-enabled", "every instance is a cluster node"),
@@ -31,13 +34,21 @@ pub const OWNED: &[(&str, &str)] = &[
     ("cluster-port", "it follows from the client port"),
     ("cluster-announce-ip", "it is the host's `address`"),
     ("cluster-announce-port", "it is the client port"),
-    ("cluster-announce-tls-port", "TLS is not spoken yet"),
+    ("cluster-announce-tls-port", "it follows from the spec's `tls`"),
     ("cluster-announce-bus-port", "it follows from the client port"),
+    ("tls-cert-file", "it follows from the spec's `tls`"),
+    ("tls-key-file", "it follows from the spec's `tls`"),
+    ("tls-ca-cert-file", "it follows from the spec's `tls`"),
+    ("tls-ca-cert-dir", "it follows from the spec's `tls`"),
+    ("tls-key-file-pass", "it would be a secret in the spec; keep the key without a passphrase, closed to others"),
+    ("tls-client-cert-file", "it follows from the spec's `tls`"),
+    ("tls-client-key-file", "it follows from the spec's `tls`"),
+    ("acl-pubsub-default", "users' channels stand in the spec's [acl]"),
     ("cluster-announce-hostname", "it would be one name for all instances; clients are sent to addresses"),
     ("cluster-announce-client-ipv4", "it would be one address for all instances"),
     ("cluster-announce-client-ipv6", "it would be one address for all instances"),
     ("cluster-announce-client-port", "it would be one port for all instances"),
-    ("cluster-announce-client-tls-port", "TLS is not spoken yet"),
+    ("cluster-announce-client-tls-port", "it follows from the spec's `tls`"),
     ("cluster-preferred-endpoint-type", "clients are sent to addresses; instances announce nothing else"),
     ("cluster-allow-replica-migration", "replicas that move by themselves undo the placement"),
     ("cluster-migration-barrier", "replicas that move by themselves undo the placement"),
@@ -54,13 +65,28 @@ pub const OWNED: &[(&str, &str)] = &[
     ("include", "an included file could set what Muster owns; write its lines into the spec"),
     ("protected-mode", "the instance must be reachable for its peers"),
     ("rename-command", "the agent and the replicas need every command under its own name"),
-    ("requirepass", "passwords are not spoken yet: the agent and the replicas could not log in"),
-    ("masterauth", "passwords are not spoken yet: a master without one refuses a replica that sends it"),
-    ("primaryauth", "passwords are not spoken yet: a master without one refuses a replica that sends it"),
-    ("masteruser", "passwords are not spoken yet: a master without the user refuses the replica"),
-    ("primaryuser", "passwords are not spoken yet: a master without the user refuses the replica"),
-    ("user", "users are not spoken yet: it could take rights from the one that agent and replicas use"),
-    ("aclfile", "users are not spoken yet: it could take rights from the one that agent and replicas use"),
+    (
+        "requirepass",
+        "passwords are Muster's; `muster credentials` shows them, and `auth` in the spec says who needs one",
+    ),
+    (
+        "masterauth",
+        "passwords are Muster's; `muster credentials` shows them, and `auth` in the spec says who needs one",
+    ),
+    (
+        "primaryauth",
+        "passwords are Muster's; `muster credentials` shows them, and `auth` in the spec says who needs one",
+    ),
+    (
+        "masteruser",
+        "passwords are Muster's; `muster credentials` shows them, and `auth` in the spec says who needs one",
+    ),
+    (
+        "primaryuser",
+        "passwords are Muster's; `muster credentials` shows them, and `auth` in the spec says who needs one",
+    ),
+    ("user", "users stand in the spec's [acl]"),
+    ("aclfile", "users stand in the spec's [acl]"),
 ];
 
 /// One line of redis.conf.
@@ -96,6 +122,10 @@ pub struct SpecParts {
     pub settings: Vec<Setting>,
     /// Two copies of a shard may share a host where nothing else is possible.
     pub allow_shared_host: bool,
+    /// How clients prove who they are.
+    pub auth: Auth,
+    /// What is spoken to clients and peers.
+    pub tls: Tls,
 }
 
 /// What the operator wants: hosts distinct, ports there, settings well-formed and not Muster's.
@@ -132,6 +162,22 @@ pub enum SpecError {
         "masters: {0} is not {MASTERS_MIN}-{MASTERS_MAX}; fewer than three cannot elect a successor for a dead one"
     )]
     Masters(u32),
+    /// Twice the same.
+    #[error("acl.users[{at}].name: {name} is listed twice")]
+    UserTwice {
+        /// Where the second stands.
+        at: usize,
+        /// Which.
+        name: String,
+    },
+    /// Depends on where a server is started.
+    #[error("tls.{key}: {path:?} is not an absolute path")]
+    TlsPath {
+        /// Which.
+        key: &'static str,
+        /// What stands there.
+        path: PathBuf,
+    },
     /// Not a directive.
     #[error("redis.config: {key:?} is no redis.conf directive: use a-z, 0-9, '-' and '.'")]
     SettingKey {
@@ -176,6 +222,8 @@ impl Spec {
         if let Some(masters) = parts.masters.filter(|masters| !(MASTERS_MIN..=MASTERS_MAX).contains(masters)) {
             return Err(SpecError::Masters(masters));
         }
+        check_users(&parts.auth)?;
+        check_paths(&parts.tls)?;
         for setting in &mut parts.settings {
             setting.key = setting.key.to_ascii_lowercase();
             check_setting(setting)?;
@@ -191,6 +239,24 @@ impl Spec {
     /// How many instances it offers.
     pub fn instances(&self) -> usize {
         self.0.hosts.iter().map(|host| host.ports.len()).sum()
+    }
+}
+
+fn check_users(auth: &Auth) -> Result<(), SpecError> {
+    let Auth::Passwords(acl) = auth else { return Ok(()) };
+    let mut seen = BTreeSet::new();
+    match acl.users.iter().enumerate().find(|(_, user)| !seen.insert(&user.name)) {
+        Some((at, user)) => Err(SpecError::UserTwice { at, name: user.name.to_string() }),
+        None => Ok(()),
+    }
+}
+
+fn check_paths(tls: &Tls) -> Result<(), SpecError> {
+    let Tls::Files(files) = tls else { return Ok(()) };
+    let paths = [("cert_file", &files.cert), ("key_file", &files.key), ("ca_file", &files.ca)];
+    match paths.into_iter().find(|(_, path)| !path.is_absolute()) {
+        Some((key, path)) => Err(SpecError::TlsPath { key, path: path.clone() }),
+        None => Ok(()),
     }
 }
 

@@ -21,8 +21,8 @@ use muster_coordinator::{
     reconcile::{Told, assignments},
 };
 use muster_proto::{
-    ClusterAssignment, ClusterId, HostAssignment, HostName, Incarnation, InstanceAssignment, InstanceState,
-    InstanceStatus, Member, NodeId, NodeView, Port, PortSet, Spec, SpecHost, spec::SpecParts,
+    Auth, ClusterAssignment, ClusterId, HostAssignment, HostName, Incarnation, InstanceAssignment, InstanceState,
+    InstanceStatus, Member, NodeId, NodeView, Port, PortSet, Spec, SpecHost, Tls, spec::SpecParts,
 };
 
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -46,7 +46,16 @@ fn blueprint(ports: &[usize], replicas: u32, shared: bool) -> Option<Blueprint> 
         hosts.push(SpecHost { name, ports: PortSet::new((7000..7000 + count).map(port)).unwrap() });
     }
     let name: muster_proto::ClusterName = "orders".parse().unwrap();
-    let parts = SpecParts { name, replicas, masters: None, hosts, settings: Vec::new(), allow_shared_host: shared };
+    let parts = SpecParts {
+        name,
+        replicas,
+        masters: None,
+        hosts,
+        settings: Vec::new(),
+        allow_shared_host: shared,
+        auth: Auth::None,
+        tls: Tls::Off,
+    };
     let spec = Spec::new(parts).ok()?;
     let placement = placement::place(&spec, &sites).ok()?;
     let mut drawn = 0;

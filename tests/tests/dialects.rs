@@ -108,6 +108,8 @@ fn cluster(nth: u8, addresses: [IpAddr; 2]) -> ClusterAssignment {
         settings: settings(&[("cluster-node-timeout", "2000"), ("save", "\"\""), ("save", "900 1")]),
         replicas: 1,
         instances: Vec::new(),
+        users: None,
+        tls: None,
     }
 }
 

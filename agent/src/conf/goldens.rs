@@ -47,6 +47,8 @@ fn cluster(addresses: [&str; 2], replicas: bool, settings: &[(&str, &str)]) -> C
         settings,
         replicas: u32::from(replicas),
         instances: Vec::new(),
+        users: None,
+        tls: None,
     }
 }
 

@@ -52,7 +52,7 @@ async fn who_is_reached_and_who_is_not_is_said() {
 }
 
 fn task(ports: &[u32]) -> Survey {
-    Survey { ports: ports.to_vec(), bus_offset: 10_000, settings: Vec::new(), hold_ms: 1000 }
+    Survey { ports: ports.to_vec(), bus_offset: 10_000, hold_ms: 1000, ..Survey::default() }
 }
 
 #[tokio::test(flavor = "current_thread")]

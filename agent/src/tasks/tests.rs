@@ -88,8 +88,8 @@ async fn a_survey_holds_ports_until_they_are_released_and_is_not_in_its_own_way(
         Some(Kind::Survey(wire::Survey {
             ports: vec![7403],
             bus_offset: 10_000,
-            settings: Vec::new(),
             hold_ms: 60_000,
+            ..wire::Survey::default()
         }))
     };
     for id in ["1", "2"] {

@@ -7,7 +7,7 @@ mod brute;
 use std::{collections::BTreeMap, fmt::Write as _, time::Instant};
 
 use expect_test::{Expect, expect};
-use muster_proto::{HostName, Port, PortSet, Spec, SpecHost, spec::SpecParts};
+use muster_proto::{Auth, HostName, Port, PortSet, Spec, SpecHost, Tls, spec::SpecParts};
 use proptest::prelude::*;
 
 use super::{Placement, Refusal, Site, place};
@@ -56,6 +56,8 @@ impl Case {
             hosts,
             settings: Vec::new(),
             allow_shared_host: self.allow_shared_host,
+            auth: Auth::None,
+            tls: Tls::Off,
         };
         (Spec::new(parts).unwrap(), sites)
     }

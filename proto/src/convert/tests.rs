@@ -95,6 +95,8 @@ fn assignment_at(ports: Vec<Port>) -> impl Strategy<Value = ClusterAssignment> {
             members,
             settings,
             replicas,
+            users: None,
+            tls: None,
         }
     })
 }
@@ -115,7 +117,8 @@ fn spec() -> impl Strategy<Value = Spec> {
     (cluster(), 0_u32..=16, option::of(3_u32..=1000), hosts, vec(setting(), 0..3), any::<bool>()).prop_map(
         |(name, replicas, masters, hosts, settings, allow_shared_host)| {
             let hosts = hosts.into_iter().map(|(name, ports)| SpecHost { name, ports }).collect();
-            Spec::new(SpecParts { name, replicas, masters, hosts, settings, allow_shared_host }).unwrap()
+            let (auth, tls) = (Auth::default(), crate::Tls::Off);
+            Spec::new(SpecParts { name, replicas, masters, hosts, settings, allow_shared_host, auth, tls }).unwrap()
         },
     )
 }

@@ -17,6 +17,8 @@ fn good() -> SpecParts {
         hosts: vec![host("a", &[7000, 7001, 7002]), host("b", &[7000, 7001, 7002])],
         settings: vec![Setting { key: "AppendOnly".into(), value: "yes".into() }],
         allow_shared_host: false,
+        auth: Auth::default(),
+        tls: Tls::Off,
     }
 }
 
