@@ -7,6 +7,8 @@
 //! Reading order: [`redis_conf`], [`nodes_conf`], then [`settings_probe`] with [`settings_verdict`],
 //! [`keeps`].
 
+mod file;
+
 mod redis;
 
 mod nodes;
@@ -18,6 +20,7 @@ mod keeps;
 #[cfg(test)]
 mod goldens;
 
+pub use file::{ConfFile, FileKeeper};
 pub use keeps::{Keeps, keeps};
 pub use nodes::nodes_conf;
 pub use probe::{settings_probe, settings_verdict};

@@ -64,12 +64,12 @@ pub struct Tools {
 pub fn perform(step: &Step, dir: &InstanceDir, tools: &Tools) -> Result<Done, StepError> {
     let write = |path: PathBuf| move |error| StepError::Write(path, error);
     match step {
-        Step::Prepare { stamp, redis_conf, nodes_conf } => {
-            dir.establish(stamp, redis_conf, nodes_conf).map_err(write(dir.path()))?;
+        Step::Prepare { stamp, files } => {
+            dir.establish(stamp, files).map_err(write(dir.path()))?;
             Ok(Done::Changed)
         }
-        Step::Start { redis_conf } => {
-            dir.write_conf(redis_conf).map_err(write(dir.path().join("redis.conf")))?;
+        Step::Start { files } => {
+            dir.write_files(files).map_err(write(dir.path().join("redis.conf")))?;
             Ok(Done::Started(Process::spawn(dir, &tools.server, tools.run_as.as_ref())?))
         }
         Step::Latch { stamp } => {

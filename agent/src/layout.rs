@@ -21,7 +21,11 @@ use std::{
 use muster_proto::{ClusterId, ClusterName, Incarnation, Life, NodeId, Port};
 use serde::{Deserialize, Serialize};
 
-use crate::{conf::Keeps, config::RunAs, durable};
+use crate::{
+    conf::{ConfFile, FileKeeper, Keeps},
+    config::RunAs,
+    durable,
+};
 
 const STAMP: &str = "muster.json";
 
@@ -216,30 +220,34 @@ impl InstanceDir {
     }
 
     /// Puts a complete new directory in place, in one step; refused by the kernel unless the place is free.
-    pub fn establish(&self, stamp: &Stamp, redis_conf: &str, nodes_conf: &str) -> io::Result<()> {
+    pub fn establish(&self, stamp: &Stamp, files: &[ConfFile]) -> io::Result<()> {
         let staged = self.base.join(".staging").join(format!("{}-{}", self.port, stamp.node_id));
         // An earlier try may have run out of disk.
         clear(&staged)?;
         fs::create_dir(&staged)?;
-        durable::write_plain(&staged.join("redis.conf"), redis_conf.as_bytes(), 0o640)?;
-        durable::write_plain(&staged.join("nodes.conf"), nodes_conf.as_bytes(), 0o644)?;
+        for file in files {
+            let path = staged.join(file.name);
+            durable::write_plain(&path, file.text.expose().as_bytes(), file.mode)?;
+            self.give(&path, file.keeper)?;
+        }
         durable::write_plain(&staged.join(STAMP), &self.encode(stamp)?, 0o644)?;
         self.own(&staged, 0o750)?;
-        self.own(&staged.join("nodes.conf"), 0o644)?;
-        self.own_group(&staged.join("redis.conf"))?;
         durable::sync_dir(&staged)?;
         fs::rename(&staged, self.path())?;
         durable::sync_dir(&self.base)
     }
 
-    /// Writes redis.conf anew if it is not that already.
-    pub fn write_conf(&self, redis_conf: &str) -> io::Result<()> {
-        let path = self.path().join("redis.conf");
-        if fs::read(&path).is_ok_and(|bytes| bytes == redis_conf.as_bytes()) {
-            return Ok(());
+    /// Writes those files anew that are not that already.
+    pub fn write_files(&self, files: &[ConfFile]) -> io::Result<()> {
+        for file in files {
+            let path = self.path().join(file.name);
+            if fs::read(&path).is_ok_and(|bytes| bytes == file.text.expose().as_bytes()) {
+                continue;
+            }
+            durable::write(&path, file.text.expose().as_bytes(), file.mode)?;
+            self.give(&path, file.keeper)?;
         }
-        durable::write(&path, redis_conf.as_bytes(), 0o640)?;
-        self.own_group(&path)
+        Ok(())
     }
 
     /// Writes the stamp anew, with the formed latch set.
@@ -296,11 +304,10 @@ impl InstanceDir {
         }
     }
 
-    fn own_group(&self, path: &Path) -> io::Result<()> {
-        match &self.run_as {
-            Some(user) => std::os::unix::fs::chown(path, None, Some(user.gid)),
-            None => Ok(()),
-        }
+    fn give(&self, path: &Path, keeper: FileKeeper) -> io::Result<()> {
+        let Some(user) = &self.run_as else { return Ok(()) };
+        let uid = (keeper == FileKeeper::Server).then_some(user.uid);
+        std::os::unix::fs::chown(path, uid, Some(user.gid))
     }
 }
 

@@ -11,7 +11,7 @@ use muster_proto::{
 };
 
 use crate::{
-    conf::{self, ConfInput},
+    conf::{self, ConfFile, ConfInput},
     layout::{Directory, Stamp},
     restart::{self, Past, Restart, Stake},
 };
@@ -81,15 +81,13 @@ pub enum Step {
     Prepare {
         /// Its stamp.
         stamp: Stamp,
-        /// The whole file.
-        redis_conf: String,
-        /// The whole file.
-        nodes_conf: String,
+        /// Everything in it.
+        files: Vec<ConfFile>,
     },
     /// Start the server.
     Start {
-        /// The whole file, to be written first if it differs.
-        redis_conf: String,
+        /// What it reads, to be written first where it differs.
+        files: Vec<ConfFile>,
     },
     /// Ask the server to stop (SIGTERM).
     Stop,
@@ -291,12 +289,13 @@ impl Case<'_> {
         self.rules.server.clone().map_err(|why| Box::new(Verdict::blocked(why)))
     }
 
-    fn redis_conf(&self, version: ServerVersion) -> Result<String, Box<Verdict>> {
+    /// What the server reads at every start.
+    fn files(&self, version: ServerVersion) -> Result<Vec<ConfFile>, Box<Verdict>> {
         let missing = || Box::new(Verdict::blocked(format!("node {} is not in the topology", self.instance.node_id)));
         let member = self.cluster.member(self.instance.node_id).ok_or_else(missing)?;
         let input =
             ConfInput { version, member, cluster: self.cluster, dir: &self.seen.path, socket: &self.seen.socket };
-        Ok(conf::redis_conf(&input))
+        Ok(vec![ConfFile::read_only("redis.conf", conf::redis_conf(&input))])
     }
 
     fn prepare(&self, stamp: Stamp) -> Verdict {
@@ -306,7 +305,9 @@ impl Case<'_> {
                 || Box::new(Verdict::blocked(format!("the nodes.conf of {version} is not known to this version")));
             let dialect = version.dialect().ok_or_else(unknown)?;
             let nodes_conf = conf::nodes_conf(dialect, &self.cluster.members, self.instance.node_id);
-            Ok(Step::Prepare { stamp, redis_conf: self.redis_conf(version)?, nodes_conf })
+            let mut files = self.files(version)?;
+            files.push(ConfFile::first("nodes.conf", nodes_conf));
+            Ok(Step::Prepare { stamp, files })
         };
         match render() {
             Ok(step) => Verdict::act(InstanceState::Absent, "writing its directory", step),
@@ -336,12 +337,12 @@ impl Case<'_> {
     }
 
     fn start(&self) -> Verdict {
-        let conf = match self.version().and_then(|version| self.redis_conf(version)) {
-            Ok(conf) => conf,
+        let files = match self.version().and_then(|version| self.files(version)) {
+            Ok(files) => files,
             Err(verdict) => return *verdict,
         };
         match restart::decide(&self.seen.past, self.seen.stake, self.now) {
-            Restart::Now => Verdict::act(InstanceState::Down, "starting it", Step::Start { redis_conf: conf }),
+            Restart::Now => Verdict::act(InstanceState::Down, "starting it", Step::Start { files }),
             Restart::At(due, why) => Verdict::wait(InstanceState::Down, why).at(due),
             Restart::Held(why) => Verdict::blocked(why),
         }

@@ -12,6 +12,7 @@ use muster_proto::{
 };
 
 use crate::{
+    conf::ConfFile,
     config::{Config, Endpoint},
     layout::{Layout, Stamp},
     reconcile::stamp_of,
@@ -133,4 +134,9 @@ pub fn layout() -> (tempfile::TempDir, Layout) {
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The two files of every directory.
+pub fn files(redis_conf: &str, nodes_conf: &str) -> Vec<ConfFile> {
+    vec![ConfFile::read_only("redis.conf", redis_conf), ConfFile::first("nodes.conf", nodes_conf)]
 }

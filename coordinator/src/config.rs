@@ -23,6 +23,7 @@ struct Written {
     listen: String,
     #[serde(default = "default_admin_socket")]
     admin_socket: PathBuf,
+    key_file: Option<PathBuf>,
     #[serde(default = "default_log")]
     log: String,
     #[serde(default = "default_heartbeat_ms")]
@@ -60,6 +61,8 @@ fn default_verify_patience_ms() -> u64 {
 pub struct Config {
     /// Where its store is.
     pub state_dir: PathBuf,
+    /// The key that seals the secrets in the store.
+    pub key_file: PathBuf,
     /// Where agents dial; loopback only.
     pub listen: SocketAddr,
     /// Where operators and automation call.
@@ -143,6 +146,7 @@ impl Written {
             listen: listen(&self.listen).map_err(|what| ("listen", what))?,
             heartbeat: within("heartbeat_ms", self.heartbeat_ms, 1_000, 60_000)?,
             verify_patience: within("verify_patience_ms", self.verify_patience_ms, 5_000, 3_600_000)?,
+            key_file: self.key_file.unwrap_or_else(|| self.state_dir.join("store.key")),
             state_dir: self.state_dir,
             admin_socket: self.admin_socket,
             log: self.log,

@@ -14,14 +14,18 @@ use std::{
 };
 
 use muster_proto::{ClusterName, OperationId, Sha256, Spec, Term, convert::millis};
-use rusqlite::Connection;
+use rusqlite::{Connection, Transaction, params};
 
-use crate::{blueprint::Blueprint, formation::Goal};
+use crate::{
+    blueprint::Blueprint,
+    formation::Goal,
+    seal::{Seal, SealError},
+};
 
 pub use write::Write;
 
 /// Raised with every change of the tables below; a newer one than ours is refused.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
@@ -48,6 +52,10 @@ CREATE TABLE IF NOT EXISTS events (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS events_of ON events (operation, seq);
 CREATE TABLE IF NOT EXISTS requests (id TEXT PRIMARY KEY, asked TEXT NOT NULL, operation TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS audit (
+    seq INTEGER PRIMARY KEY, unix_ms INTEGER NOT NULL, caller TEXT NOT NULL, came_from TEXT NOT NULL,
+    action TEXT NOT NULL, detail TEXT NOT NULL, previous BLOB NOT NULL, sha256 BLOB NOT NULL
+) STRICT;
 ";
 
 /// What went wrong with the store. Nothing was changed.
@@ -59,6 +67,9 @@ pub enum LedgerError {
     /// Something in it does not parse.
     #[error("the store holds something that is not understood: {0}")]
     Damaged(String),
+    /// Something in it does not open.
+    #[error("the store's secrets cannot be used")]
+    Seal(#[from] SealError),
     /// Written by a newer version.
     #[error("the store was written by a newer version (schema {found}; this one knows {SCHEMA_VERSION})")]
     Newer {
@@ -177,13 +188,14 @@ pub struct EventRecord {
 #[derive(Debug)]
 pub struct Ledger {
     connection: Mutex<Connection>,
+    seal: Seal,
     term: Term,
     path: PathBuf,
 }
 
 impl Ledger {
     /// Opens or makes the store, and begins a new term, which is on the disk before this returns.
-    pub fn open(path: &Path) -> Result<Self, LedgerError> {
+    pub fn open(path: &Path, seal: Seal) -> Result<Self, LedgerError> {
         let mut connection = Connection::open(path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
@@ -194,12 +206,16 @@ impl Ledger {
         }
         let transaction = connection.transaction()?;
         transaction.execute_batch(SCHEMA)?;
+        if found == 1 {
+            seal_documents(&transaction, &seal)?;
+        }
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         transaction
             .execute("INSERT INTO meta VALUES ('term', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1", [])?;
         let term: i64 = transaction.query_row("SELECT value FROM meta WHERE key = 'term'", [], |row| row.get(0))?;
         transaction.commit()?;
-        Ok(Self { connection: Mutex::new(connection), term: Term(term.unsigned_abs()), path: path.to_owned() })
+        let term = Term(term.unsigned_abs());
+        Ok(Self { connection: Mutex::new(connection), seal, term, path: path.to_owned() })
     }
 
     /// This start's.
@@ -216,7 +232,7 @@ impl Ledger {
     pub fn write<T, E: From<LedgerError>>(&self, changes: impl FnOnce(&Write) -> Result<T, E>) -> Result<T, E> {
         let mut connection = self.lock();
         let transaction = connection.transaction().map_err(LedgerError::from)?;
-        let write = Write::new(transaction);
+        let write = Write::new(transaction, &self.seal);
         let done = changes(&write)?;
         write.commit()?;
         Ok(done)
@@ -225,6 +241,22 @@ impl Ledger {
     fn lock(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Where the document for a host belongs, for the seal.
+fn document_place(host: &str) -> String {
+    format!("what {host} is told")
+}
+
+/// Version 1 of the store kept documents as they are; since there are secrets in them, they are sealed.
+fn seal_documents(transaction: &Transaction, seal: &Seal) -> Result<(), LedgerError> {
+    let mut statement = transaction.prepare("SELECT host, document FROM desired")?;
+    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+    for row in rows.collect::<Result<Vec<_>, _>>()? {
+        let sealed = seal.seal(&document_place(&row.0), &row.1)?;
+        transaction.execute("UPDATE desired SET document = ?2 WHERE host = ?1", params![row.0, sealed])?;
+    }
+    Ok(())
 }
 
 /// Now, in milliseconds since 1970.

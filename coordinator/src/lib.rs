@@ -12,6 +12,7 @@
 
 pub mod admin;
 pub mod blueprint;
+pub mod caller;
 pub mod check;
 pub mod cli;
 pub mod config;
@@ -31,6 +32,7 @@ pub mod reconcile;
 pub mod render;
 #[cfg(test)]
 mod samples;
+pub mod seal;
 pub mod server;
 pub mod spec_file;
 pub mod status;

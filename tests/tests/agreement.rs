@@ -196,9 +196,12 @@ impl World {
     fn take(&mut self, id: NodeId, step: &Step) {
         let instance = self.instances.get_mut(&id).unwrap();
         match (step, &mut instance.directory, &mut instance.process) {
-            (Step::Prepare { stamp, redis_conf, nodes_conf }, directory @ Directory::Free, None) => {
+            (Step::Prepare { stamp, files }, directory @ Directory::Free, None) => {
+                let holds = |name, text: String| {
+                    files.iter().any(|file| file.name == name && file.text.expose().contains(&text))
+                };
                 assert!(
-                    nodes_conf.contains(&format!("{id} ")) && redis_conf.contains(&format!("\nport {}\n", stamp.port))
+                    holds("nodes.conf", format!("{id} ")) && holds("redis.conf", format!("\nport {}\n", stamp.port))
                 );
                 *directory = Directory::Stamped(stamp.clone());
             }

@@ -4,8 +4,9 @@ use expect_test::{Expect, expect};
 
 use super::*;
 use crate::{
+    conf::ConfFile,
     layout::{Directory, Layout},
-    samples::{alone, layout, stamp},
+    samples::{alone, files, layout, stamp},
 };
 
 fn tools() -> Tools {
@@ -17,11 +18,11 @@ fn place(layout: &Layout) -> InstanceDir {
 }
 
 fn prepare() -> Step {
-    Step::Prepare { stamp: stamp(), redis_conf: "conf".into(), nodes_conf: "nodes".into() }
+    Step::Prepare { stamp: stamp(), files: files("conf", "nodes") }
 }
 
 fn start() -> Step {
-    Step::Start { redis_conf: "exec sleep 1000".into() }
+    Step::Start { files: vec![ConfFile::read_only("redis.conf", "exec sleep 1000")] }
 }
 
 fn refused(step: &Step, dir: &InstanceDir, tools: &Tools, expected: Expect) {
@@ -113,7 +114,7 @@ fn the_last_words_are_those_before_the_log_was_open_or_else_the_logs() {
     let (_base, layout) = layout();
     let dir = place(&layout);
     assert_eq!(last_words(&dir), "");
-    dir.establish(&stamp(), "", "").unwrap();
+    dir.establish(&stamp(), &files("", "")).unwrap();
     let lines = |range: std::ops::Range<u32>| range.map(|n| format!("line {n} \n\n")).collect::<String>();
     fs::write(dir.log(), lines(0..1000)).unwrap();
     assert_eq!(last_words(&dir), "line 996 / line 997 / line 998 / line 999");

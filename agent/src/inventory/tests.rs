@@ -7,7 +7,7 @@ use muster_proto::Want;
 use super::*;
 use crate::{
     conf,
-    samples::{alone, assignment, cluster, id, layout, port, stamp, view},
+    samples::{alone, assignment, cluster, files, id, layout, port, stamp, view},
 };
 
 /// A prepared instance at 7000 of a formed cluster, and what a change of its world puts at stake.
@@ -17,7 +17,7 @@ fn stake(change: impl FnOnce(&mut Inventory, &InstanceDir)) -> Stake {
     let dir = layout.instance(port(7000));
     let cluster = cluster(Want::Running, true);
     let nodes = conf::nodes_conf(muster_proto::Dialect::Plain, &cluster.members, id(1));
-    dir.establish(&stamp(), "conf", &nodes).unwrap();
+    dir.establish(&stamp(), &files("conf", &nodes)).unwrap();
     let mut inventory = Inventory::new(layout);
     change(&mut inventory, &dir);
     inventory.look(&assignment(Want::Running, true))[&port(7000)].stake
@@ -118,7 +118,7 @@ fn ports_are_looked_at_anew_when_something_was_done() {
     let free = [PortUse::Free, PortUse::Foreign, PortUse::Unreadable, PortUse::Free];
     let uses = |seen: Vec<(Port, PortUse)>| seen.into_iter().map(|(_, usage)| usage).collect::<Vec<_>>();
     assert_eq!(uses(inventory.offered(&ports)), free);
-    layout.instance(port(7000)).establish(&stamp(), "", "").unwrap();
+    layout.instance(port(7000)).establish(&stamp(), &files("", "")).unwrap();
     inventory.forget_looks();
     assert_eq!(inventory.offered(&ports)[0].1, PortUse::Stamped("orders".parse().unwrap()));
 }
@@ -141,7 +141,7 @@ fn a_running_server_is_found_and_what_holds_its_lock_otherwise_is_unknown() {
     let _alone = alone();
     let (_base, layout) = layout();
     let dir = layout.instance(port(7000));
-    dir.establish(&stamp(), "exec sleep 1000", "").unwrap();
+    dir.establish(&stamp(), &files("exec sleep 1000", "")).unwrap();
     let mut process = Process::spawn(&dir, std::path::Path::new("/bin/sh"), None).unwrap();
     let look =
         |layout: &Layout| Inventory::new(layout.clone()).look(&assignment(Want::Running, true))[&port(7000)].clone();

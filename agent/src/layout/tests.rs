@@ -3,7 +3,7 @@
 use std::os::unix::fs::symlink;
 
 use super::*;
-use crate::samples::{id, layout, port, stamp};
+use crate::samples::{files, id, layout, port, stamp};
 
 fn place(layout: &Layout) -> InstanceDir {
     layout.instance(port(7000))
@@ -26,7 +26,7 @@ fn check(make: impl FnOnce(&Path), expected: &str) {
     assert_eq!(found(&dir), expected);
     if expected != "free" {
         let listed = listing(&dir.path());
-        dir.establish(&stamp(), "conf", "nodes").unwrap_err();
+        dir.establish(&stamp(), &files("conf", "nodes")).unwrap_err();
         assert_eq!(found(&dir), expected, "refused, and left as it was");
         assert_eq!(listing(&dir.path()), listed);
     }
@@ -73,7 +73,7 @@ fn what_has_no_stamp_is_somebody_elses() {
 fn a_link_to_a_stamped_directory_is_foreign_too() {
     let (_base, layout) = layout();
     let other = layout.instance(port(7001));
-    other.establish(&Stamp { port: port(7001), ..stamp() }, "", "").unwrap();
+    other.establish(&Stamp { port: port(7001), ..stamp() }, &files("", "")).unwrap();
     symlink(other.path(), place(&layout).path()).unwrap();
     assert_eq!(found(&place(&layout)), "foreign: a symbolic link");
 }
@@ -99,7 +99,7 @@ fn a_new_directory_is_there_in_whole_and_nothing_is_left_in_staging() {
     let (base, layout) = layout();
     let dir = place(&layout);
     fs::create_dir(dir.path()).unwrap();
-    dir.establish(&stamp(), "the conf", "the nodes").unwrap();
+    dir.establish(&stamp(), &files("the conf", "the nodes")).unwrap();
     assert_eq!(dir.look(), Directory::Stamped(stamp()));
     assert_eq!(fs::read_to_string(dir.path().join("redis.conf")).unwrap(), "the conf");
     assert_eq!(dir.nodes_conf().unwrap(), "the nodes");
@@ -116,7 +116,7 @@ fn what_a_crash_left_in_staging_goes_at_the_next_start() {
     fs::create_dir(&half).unwrap();
     fs::write(half.join("redis.conf"), "por").unwrap();
     fs::write(base.path().join(".staging/probe"), "x").unwrap();
-    place(&layout).establish(&stamp(), "conf", "nodes").unwrap();
+    place(&layout).establish(&stamp(), &files("conf", "nodes")).unwrap();
     let layout = Layout::open(base.path(), None).unwrap();
     layout.clear_staging().unwrap();
     assert!(listing(&base.path().join(".staging")).is_empty());
@@ -128,10 +128,10 @@ fn a_try_that_failed_half_way_does_not_stand_in_the_way_of_the_next() {
     let (base, layout) = layout();
     let dir = place(&layout);
     fs::write(dir.path(), "in the way").unwrap();
-    dir.establish(&stamp(), "conf", "nodes").unwrap_err();
+    dir.establish(&stamp(), &files("conf", "nodes")).unwrap_err();
     assert_eq!(listing(&base.path().join(".staging")).len(), 1);
     fs::remove_file(dir.path()).unwrap();
-    dir.establish(&stamp(), "conf", "nodes").unwrap();
+    dir.establish(&stamp(), &files("conf", "nodes")).unwrap();
     assert_eq!(found(&dir), "stamped orders -");
 }
 
@@ -139,7 +139,7 @@ fn a_try_that_failed_half_way_does_not_stand_in_the_way_of_the_next() {
 fn a_latch_changes_the_stamp_and_nothing_else() {
     let (_base, layout) = layout();
     let dir = place(&layout);
-    dir.establish(&stamp(), "conf", "nodes").unwrap();
+    dir.establish(&stamp(), &files("conf", "nodes")).unwrap();
     let before = listing(&dir.path());
     for _ in 0..2 {
         dir.latch(&stamp()).unwrap();
@@ -154,7 +154,7 @@ fn what_is_set_aside_is_in_the_trash_in_whole_and_its_place_is_free() {
     let dir = place(&layout);
     let lives: Vec<_> = [1, 2].map(|nth| Stamp { node_id: id(nth), ..stamp() }).into();
     for life in &lives {
-        dir.establish(life, "conf", "nodes").unwrap();
+        dir.establish(life, &files("conf", "nodes")).unwrap();
         fs::write(dir.path().join("dump.rdb"), life.node_id.to_string()).unwrap();
         let aside = dir.set_aside(life).unwrap();
         assert_eq!(found(&dir), "free");
@@ -170,9 +170,9 @@ fn what_is_set_aside_is_in_the_trash_in_whole_and_its_place_is_free() {
 fn the_trash_is_never_written_over() {
     let (base, layout) = layout();
     let dir = place(&layout);
-    dir.establish(&stamp(), "first", "nodes").unwrap();
+    dir.establish(&stamp(), &files("first", "nodes")).unwrap();
     let aside = dir.set_aside(&stamp()).unwrap();
-    dir.establish(&stamp(), "second", "nodes").unwrap();
+    dir.establish(&stamp(), &files("second", "nodes")).unwrap();
     dir.set_aside(&stamp()).unwrap_err();
     assert_eq!(fs::read_to_string(aside.join("redis.conf")).unwrap(), "first");
     assert_eq!(found(&dir), "stamped orders -");
@@ -183,12 +183,12 @@ fn the_trash_is_never_written_over() {
 fn the_conf_is_written_anew_only_if_it_differs() {
     let (_base, layout) = layout();
     let dir = place(&layout);
-    dir.establish(&stamp(), "one", "nodes").unwrap();
+    dir.establish(&stamp(), &files("one", "nodes")).unwrap();
     let inode = || fs::metadata(dir.path().join("redis.conf")).unwrap().ino();
     let before = inode();
-    dir.write_conf("one").unwrap();
+    dir.write_files(&files("one", "nodes")[..1]).unwrap();
     assert_eq!(inode(), before);
-    dir.write_conf("two").unwrap();
+    dir.write_files(&files("two", "nodes")[..1]).unwrap();
     assert_ne!(inode(), before);
     assert_eq!(fs::read_to_string(dir.path().join("redis.conf")).unwrap(), "two");
 }
@@ -213,7 +213,7 @@ fn data_is_what_the_server_itself_keeps() {
     for (name, text, keeps, expected) in cases {
         let (_base, layout) = layout();
         let dir = place(&layout);
-        dir.establish(&stamp(), "conf", "nodes").unwrap();
+        dir.establish(&stamp(), &files("conf", "nodes")).unwrap();
         let path = dir.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();

@@ -9,7 +9,7 @@ use nix::sys::{
 };
 
 use super::*;
-use crate::samples::{alone, layout, stamp};
+use crate::samples::{alone, files, layout, stamp};
 
 const SLEEP: &str = "exec sleep 1000";
 
@@ -26,7 +26,7 @@ impl Running {
         let alone = alone();
         let (base, layout) = layout();
         let dir = layout.instance(stamp().port);
-        dir.establish(&stamp(), script, "").unwrap();
+        dir.establish(&stamp(), &files(script, "")).unwrap();
         let process = Process::spawn(&dir, Path::new("/bin/sh"), None).unwrap();
         Self { dir, process, _base: base, _alone: alone }
     }

@@ -289,10 +289,15 @@ fn a_restart_waits_for_its_pause() {
     );
 }
 
+fn text_of<'a>(files: &'a [ConfFile], name: &str) -> &'a str {
+    files.iter().find(|file| file.name == name).map_or("", |file| file.text.expose())
+}
+
 #[test]
 fn a_prepared_directory_is_complete() {
     let verdict = world(Want::Prepared, false, "free", "none").judge();
-    let Some(Step::Prepare { stamp: made, redis_conf, nodes_conf }) = verdict.step else { panic!("{verdict:?}") };
+    let Some(Step::Prepare { stamp: made, files }) = verdict.step else { panic!("{verdict:?}") };
+    let [redis_conf, nodes_conf] = ["redis.conf", "nodes.conf"].map(|name| text_of(&files, name));
     assert_eq!(made, stamp());
     assert!(redis_conf.contains("\nport 7000\n") && redis_conf.contains("\ndir /base/7000\n"), "{redis_conf}");
     expect![[r#"
@@ -302,7 +307,7 @@ fn a_prepared_directory_is_complete() {
         0404040404040404040404040404040404040404 127.0.0.1:7001@17001 slave 0303030303030303030303030303030303030303 0 0 2 connected
         vars currentEpoch 2 lastVoteEpoch 0
     "#]]
-    .assert_eq(&nodes_conf);
+    .assert_eq(nodes_conf);
 }
 
 #[test]

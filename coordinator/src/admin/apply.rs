@@ -142,14 +142,14 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::{config::Config, ledger::Ledger};
+    use crate::{config::Config, ledger::Ledger, seal::Seal};
 
     #[tokio::test]
     async fn a_plan_that_has_expired_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let text = format!("state_dir = {:?}", dir.path());
         let config = Config::parse(&text, "coordinator.toml".as_ref()).unwrap();
-        let ledger = Ledger::open(&dir.path().join("store.db")).unwrap();
+        let ledger = Ledger::open(&dir.path().join("store.db"), Seal::for_tests()).unwrap();
         let shared = Shared::new(config, ledger, CancellationToken::new()).unwrap();
         let apply_at = |expires_unix_ms| {
             let hash = Sha256::of(b"a plan").to_string();

@@ -4,7 +4,10 @@ use muster_proto::{ClusterName, HostName, OperationId, Sha256, Spec, wire};
 use prost::Message as _;
 use rusqlite::{OptionalExtension as _, Row, params};
 
-use super::{ClusterRecord, EventRecord, Ledger, LedgerError, OpState, OperationRecord, damaged, signed, unsigned};
+use super::{
+    ClusterRecord, EventRecord, Ledger, LedgerError, OpState, OperationRecord, damaged, document_place, signed,
+    unsigned,
+};
 use crate::{blueprint::Blueprint, formation::Goal};
 
 type Result<T> = std::result::Result<T, LedgerError>;
@@ -40,7 +43,9 @@ impl Ledger {
             let generation = unsigned(row.get(0)?);
             Ok(wire::Desired { term, generation, sha256: row.get(1)?, document: row.get(2)? })
         };
-        Ok(statement.query_row([host.as_str()], read).optional()?)
+        let Some(sealed) = statement.query_row([host.as_str()], read).optional()? else { return Ok(None) };
+        let document = self.seal.unseal(&document_place(host.as_str()), &sealed.document)?.to_vec();
+        Ok(Some(wire::Desired { document, ..sealed }))
     }
 
     /// A plan that has not been forgotten.
@@ -117,6 +122,29 @@ impl Ledger {
             })
         };
         let rows = statement.query_map(params![id.to_string(), signed(after)], read)?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
+    /// Entries of the audit after a sequence number, oldest first, at most so many.
+    pub fn audit(&self, after: u64, most: u32) -> Result<Vec<wire::AuditEntry>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT seq, unix_ms, caller, came_from, action, detail, previous, sha256 FROM audit \
+             WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+        )?;
+        let read = |row: &Row| {
+            Ok(wire::AuditEntry {
+                seq: unsigned(row.get(0)?),
+                unix_ms: unsigned(row.get(1)?),
+                caller: row.get(2)?,
+                from: row.get(3)?,
+                action: row.get(4)?,
+                detail: row.get(5)?,
+                previous: row.get(6)?,
+                sha256: row.get(7)?,
+            })
+        };
+        let rows = statement.query_map(params![signed(after), most], read)?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 

@@ -9,12 +9,12 @@ use crate::samples::{hello, record};
 /// A store in a directory that goes with the test.
 fn store() -> (tempfile::TempDir, Ledger) {
     let dir = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open(&dir.path().join("store.db")).unwrap();
+    let ledger = Ledger::open(&dir.path().join("store.db"), Seal::for_tests()).unwrap();
     (dir, ledger)
 }
 
 fn again(dir: &tempfile::TempDir) -> Ledger {
-    Ledger::open(&dir.path().join("store.db")).unwrap()
+    Ledger::open(&dir.path().join("store.db"), Seal::for_tests()).unwrap()
 }
 
 fn write(ledger: &Ledger, changes: impl FnOnce(&Write) -> Result<(), LedgerError>) {
@@ -45,14 +45,14 @@ fn same<T: std::fmt::Debug>(found: &T, expected: &T) {
 fn every_start_is_a_new_term() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.db");
-    assert_eq!(Ledger::open(&path).unwrap().term(), Term(1));
-    assert_eq!(Ledger::open(&path).unwrap().term(), Term(2));
+    assert_eq!(Ledger::open(&path, Seal::for_tests()).unwrap().term(), Term(1));
+    assert_eq!(Ledger::open(&path, Seal::for_tests()).unwrap().term(), Term(2));
 }
 
 #[test]
 fn the_generation_moves_only_with_the_content() {
     let dir = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open(&dir.path().join("store.db")).unwrap();
+    let ledger = Ledger::open(&dir.path().join("store.db"), Seal::for_tests()).unwrap();
     let (a, b) = ("a".parse().unwrap(), "b".parse().unwrap());
     let tell = |host, of| ledger.write(|write| write.tell(host, &HostAssignment::empty(of))).unwrap();
     let first = tell(&a, "a".parse().unwrap());
@@ -65,7 +65,7 @@ fn the_generation_moves_only_with_the_content() {
 #[test]
 fn a_failed_write_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open(&dir.path().join("store.db")).unwrap();
+    let ledger = Ledger::open(&dir.path().join("store.db"), Seal::for_tests()).unwrap();
     let host = "a".parse().unwrap();
     let failed: Result<(), LedgerError> = ledger.write(|write| {
         write.tell(&host, &HostAssignment::empty(host.clone()))?;
@@ -201,11 +201,11 @@ fn a_store_of_a_newer_version_is_left_alone() {
     let path = dir.path().join("store.db");
     Connection::open(&path).unwrap().pragma_update(None, "user_version", SCHEMA_VERSION + 1).unwrap();
     for _ in 0..2 {
-        let refused = Ledger::open(&path).unwrap_err();
-        assert_eq!(refused.to_string(), "the store was written by a newer version (schema 2; this one knows 1)");
+        let refused = Ledger::open(&path, Seal::for_tests()).unwrap_err();
+        assert_eq!(refused.to_string(), "the store was written by a newer version (schema 3; this one knows 2)");
     }
     Connection::open(&path).unwrap().pragma_update(None, "user_version", SCHEMA_VERSION).unwrap();
-    assert_eq!(Ledger::open(&path).unwrap().term(), Term(2), "and no term was begun");
+    assert_eq!(Ledger::open(&path, Seal::for_tests()).unwrap().term(), Term(2), "and no term was begun");
 }
 
 #[test]

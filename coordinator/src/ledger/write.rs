@@ -4,17 +4,17 @@ use muster_proto::{ClusterName, HostAssignment, HostName, OperationId, Sha256, w
 use prost::Message as _;
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
-use super::{ClusterRecord, LedgerError, OpState, OperationRecord, damaged, signed, unix_ms, unsigned};
-use crate::formation::Goal;
+use super::{ClusterRecord, LedgerError, OpState, OperationRecord, damaged, document_place, signed, unix_ms, unsigned};
+use crate::{caller::Caller, formation::Goal, seal::Seal};
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
 /// An open transaction.
-pub struct Write<'a>(Transaction<'a>);
+pub struct Write<'a>(Transaction<'a>, &'a Seal);
 
 impl<'a> Write<'a> {
-    pub(super) fn new(transaction: Transaction<'a>) -> Self {
-        Self(transaction)
+    pub(super) fn new(transaction: Transaction<'a>, seal: &'a Seal) -> Self {
+        Self(transaction, seal)
     }
 
     pub(super) fn commit(self) -> Result<()> {
@@ -40,7 +40,8 @@ impl<'a> Write<'a> {
         let (generation, same) = before.map_or((0, false), |(generation, hash)| (generation, hash == sha256.0));
         let generation = if same { generation } else { generation + 1 };
         if !same {
-            let row = params![host.as_str(), generation, sha256.0.to_vec(), document];
+            let sealed = self.1.seal(&document_place(host.as_str()), &document)?;
+            let row = params![host.as_str(), generation, sha256.0.to_vec(), sealed];
             self.0.execute("INSERT OR REPLACE INTO desired VALUES (?1, ?2, ?3, ?4)", row)?;
         }
         Ok(wire::Desired { term: 0, generation: unsigned(generation), sha256: sha256.0.to_vec(), document })
@@ -134,6 +135,32 @@ impl<'a> Write<'a> {
              ON CONFLICT (operation, phase) DO UPDATE SET micros = micros + excluded.micros",
             row,
         )?;
+        Ok(())
+    }
+
+    /// Something was done, or refused: an entry at the end of the chain.
+    pub fn audit(&self, caller: &Caller, from: &str, action: &str, detail: &str) -> Result<()> {
+        let last: Option<(i64, Vec<u8>)> = self
+            .0
+            .query_row("SELECT seq, sha256 FROM audit ORDER BY seq DESC LIMIT 1", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .optional()?;
+        let (seq, previous) = last.map_or((0, vec![0; 32]), |(seq, hash)| (unsigned(seq), hash));
+        let entry = wire::AuditEntry {
+            seq: seq + 1,
+            unix_ms: unix_ms(),
+            caller: caller.to_string(),
+            from: from.to_owned(),
+            action: action.to_owned(),
+            detail: detail.to_owned(),
+            previous,
+            sha256: Vec::new(),
+        };
+        let sha256 = muster_proto::audit::entry_hash(&entry).0.to_vec();
+        let (seq, unix_ms) = (signed(entry.seq), signed(entry.unix_ms));
+        let row = params![seq, unix_ms, entry.caller, entry.from, entry.action, entry.detail, entry.previous, sha256];
+        self.0.execute("INSERT INTO audit VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)", row)?;
         Ok(())
     }
 
