@@ -19,9 +19,13 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     check,
+    gate::{Visit, visit},
     keeper::Shared,
-    ledger::{ClusterRecord, LedgerError, OpState},
-    plan, status,
+    ledger::{ClusterRecord, OpState},
+    plan,
+    safeguard::store_failed,
+    status,
+    trust::HostRecord,
 };
 
 /// A watched status is sent at least this often, so that ages stay true, and at most ten times as often.
@@ -55,18 +59,16 @@ impl Admin {
         Ok(operation.map(|operation| operation.state))
     }
 
+    fn audit_operation(&self, visit: &Visit, action: &str, operation: Option<&wire::Operation>) -> Result<(), Failure> {
+        let detail = operation.map(|operation| format!("operation {}, cluster {}", operation.id, operation.cluster));
+        self.shared.audit(visit, action, &detail.unwrap_or_default())
+    }
+
     fn status(&self, name: &str) -> Result<wire::GetStatusResponse, Failure> {
         let record = self.cluster(name)?;
         let state = self.state_of(&record)?;
         Ok(status::status(&record, state, &self.shared.inventory()))
     }
-}
-
-/// What the store's refusal looks like to a caller.
-fn store_failed(error: LedgerError) -> Failure {
-    let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-    Failure::new(Reason::StoreFailed, format!("{error}{cause}; nothing was changed"))
-        .hint("look at the disk of the coordinator's state_dir: df -h, and its log: journalctl -u muster-coordinator")
 }
 
 #[tonic::async_trait]
@@ -75,8 +77,21 @@ impl admin_server::Admin for Admin {
     type WatchStatusStream = Events<wire::GetStatusResponse>;
 
     async fn list_hosts(&self, _: Request<wire::ListHostsRequest>) -> Answer<wire::ListHostsResponse> {
+        let known = self.shared.ledger.hosts_trust().map_err(store_failed)?;
         let inventory = self.shared.inventory();
-        let hosts = inventory.hosts().values().map(|host| status::host(&inventory, host)).collect();
+        let mut hosts: Vec<_> = inventory.hosts().values().map(|host| status::host(&inventory, host)).collect();
+        // One that is enrolled and never spoke is a host too.
+        for record in &known {
+            let name = record.host.as_str();
+            if !hosts.iter().any(|host| host.name == name) {
+                let state = wire::HostState::Unknown.into();
+                hosts.push(wire::Host { name: name.to_owned(), state, ..wire::Host::default() });
+            }
+        }
+        for host in &mut hosts {
+            host.trust = known.iter().find(|record| record.host.as_str() == host.name).map(HostRecord::wire);
+        }
+        hosts.sort_by(|one, other| one.name.cmp(&other.name));
         let term = self.shared.ledger.term().0;
         Ok(Response::new(wire::ListHostsResponse { hosts, coordinator_version: VERSION.to_owned(), term }))
     }
@@ -86,7 +101,11 @@ impl admin_server::Admin for Admin {
     }
 
     async fn apply(&self, request: Request<wire::ApplyRequest>) -> Answer<wire::ApplyResponse> {
-        let operation = apply::apply(&self.shared, &request.into_inner())?;
+        let visit = visit(&request)?;
+        let request = request.into_inner();
+        let operation = apply::apply(&self.shared, &request)?;
+        let detail = format!("plan {}, cluster {}, operation {}", request.plan_hash, operation.cluster, operation.id);
+        self.shared.audit(&visit, "Admin/Apply", &detail)?;
         Ok(Response::new(wire::ApplyResponse { operation: Some(operation) }))
     }
 
@@ -120,7 +139,9 @@ impl admin_server::Admin for Admin {
         &self,
         request: Request<wire::PauseOperationRequest>,
     ) -> Answer<wire::PauseOperationResponse> {
+        let visit = visit(&request)?;
         let operation = Some(operations::pause(&self.shared, &request.into_inner().id)?);
+        self.audit_operation(&visit, "Admin/PauseOperation", operation.as_ref())?;
         Ok(Response::new(wire::PauseOperationResponse { operation }))
     }
 
@@ -128,7 +149,9 @@ impl admin_server::Admin for Admin {
         &self,
         request: Request<wire::ResumeOperationRequest>,
     ) -> Answer<wire::ResumeOperationResponse> {
+        let visit = visit(&request)?;
         let operation = Some(operations::resume(&self.shared, &request.into_inner().id)?);
+        self.audit_operation(&visit, "Admin/ResumeOperation", operation.as_ref())?;
         Ok(Response::new(wire::ResumeOperationResponse { operation }))
     }
 
@@ -136,7 +159,9 @@ impl admin_server::Admin for Admin {
         &self,
         request: Request<wire::CancelOperationRequest>,
     ) -> Answer<wire::CancelOperationResponse> {
+        let visit = visit(&request)?;
         let operation = Some(operations::cancel(&self.shared, &request.into_inner().id)?);
+        self.audit_operation(&visit, "Admin/CancelOperation", operation.as_ref())?;
         Ok(Response::new(wire::CancelOperationResponse { operation }))
     }
 

@@ -24,6 +24,14 @@ struct Written {
     #[serde(default = "default_admin_socket")]
     admin_socket: PathBuf,
     key_file: Option<PathBuf>,
+    #[serde(default)]
+    names: Vec<String>,
+    #[serde(default = "default_certificate_hours")]
+    certificate_hours: u64,
+    #[serde(default = "default_rejoin_grace_days")]
+    rejoin_grace_days: u64,
+    #[serde(default)]
+    two_persons: bool,
     #[serde(default = "default_log")]
     log: String,
     #[serde(default = "default_heartbeat_ms")]
@@ -52,6 +60,14 @@ fn default_heartbeat_ms() -> u64 {
     1_000
 }
 
+fn default_certificate_hours() -> u64 {
+    168
+}
+
+fn default_rejoin_grace_days() -> u64 {
+    90
+}
+
 fn default_verify_patience_ms() -> u64 {
     60_000
 }
@@ -63,8 +79,18 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The key that seals the secrets in the store.
     pub key_file: PathBuf,
-    /// Where agents dial; loopback only.
+    /// Where agents and operators elsewhere dial.
     pub listen: SocketAddr,
+    /// With TLS; without it on loopback only.
+    pub tls: bool,
+    /// Names of the coordinator's certificate besides its own: for automation that does not know that one.
+    pub names: Vec<String>,
+    /// How long a host's certificate holds.
+    pub certificate_hours: u64,
+    /// How long after its end a certificate can still be renewed.
+    pub rejoin_grace_days: u64,
+    /// What destroys takes two.
+    pub two_persons: bool,
     /// Where operators and automation call.
     pub admin_socket: PathBuf,
     /// A filter of tracing-subscriber.
@@ -135,15 +161,22 @@ impl Written {
                 format!("longer than the {SOCKET_PATH_MAX} bytes that the kernel allows for a socket's path"),
             ));
         }
-        let within = |key, value: u64, low, high| {
-            if (low..=high).contains(&value) {
-                Ok(Duration::from_millis(value))
-            } else {
-                Err((key, format!("{value} is not {low}-{high}")))
-            }
+        let number = |key, value: u64, low, high| {
+            let fits = (low..=high).contains(&value);
+            if fits { Ok(value) } else { Err((key, format!("{value} is not {low}-{high}"))) }
         };
+        let within = |key, value: u64, low, high| number(key, value, low, high).map(Duration::from_millis);
+        if let Some(name) = self.names.iter().find(|name| !is_name(name)) {
+            return Err(("names", format!("{name:?} is neither a DNS name nor an IP address")));
+        }
+        let (listen, tls) = listen(&self.listen).map_err(|what| ("listen", what))?;
         Ok(Config {
-            listen: listen(&self.listen).map_err(|what| ("listen", what))?,
+            listen,
+            tls,
+            names: self.names,
+            certificate_hours: number("certificate_hours", self.certificate_hours, 1, 8_760)?,
+            rejoin_grace_days: number("rejoin_grace_days", self.rejoin_grace_days, 0, 3_650)?,
+            two_persons: self.two_persons,
             heartbeat: within("heartbeat_ms", self.heartbeat_ms, 1_000, 60_000)?,
             verify_patience: within("verify_patience_ms", self.verify_patience_ms, 5_000, 3_600_000)?,
             key_file: self.key_file.unwrap_or_else(|| self.state_dir.join("store.key")),
@@ -154,18 +187,25 @@ impl Written {
     }
 }
 
-fn listen(url: &str) -> Result<SocketAddr, String> {
-    let rest = url.strip_prefix("http://").ok_or_else(|| format!("{url:?} is not http://127.0.0.1:PORT"))?;
+fn is_name(name: &str) -> bool {
+    name.parse::<IpAddr>().is_ok() || rustls::pki_types::DnsName::try_from(name).is_ok()
+}
+
+fn listen(url: &str) -> Result<(SocketAddr, bool), String> {
+    let (tls, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
+        (Some(rest), _) => (true, rest),
+        (None, Some(rest)) => (false, rest),
+        (None, None) => return Err(format!("{url:?} is neither https://IP:PORT nor http://127.0.0.1:PORT")),
+    };
     let rest = rest.trim_end_matches('/').replace("localhost", "127.0.0.1");
-    let address: SocketAddr = rest.parse().map_err(|_| format!("{url:?} is not http://IP:PORT"))?;
-    let ip: IpAddr = address.ip();
-    if ip.is_loopback() {
-        return Ok(address);
+    let address: SocketAddr = rest.parse().map_err(|_| format!("{url:?} has no IP:PORT"))?;
+    if tls || address.ip().is_loopback() {
+        return Ok((address, tls));
     }
     Err(format!(
-        "{ip} is not a loopback address, and this version speaks without encryption: anybody who reaches it could give \
-         orders. Listen on 127.0.0.1 and let agents elsewhere come through: ssh -N -L 7700:127.0.0.1:{} THIS-HOST",
-        address.port()
+        "{} is not a loopback address, and http:// is not encrypted: anybody on the way could give orders. Listen on \
+         https://{address}; agents are then enrolled with a token: muster token create --host NAME",
+        address.ip()
     ))
 }
 
@@ -173,7 +213,8 @@ impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "agents dial http://{}, operators unix:{}, the store is in {}",
+            "agents dial {}://{}, operators unix:{}, the store is in {}",
+            if self.tls { "https" } else { "http" },
             self.listen,
             self.admin_socket.display(),
             self.state_dir.display()
@@ -212,7 +253,12 @@ mod tests {
         );
         assert!(said("lisen = 1").starts_with("unknown field `lisen`, expected one of `state_dir`, `listen`"));
         assert!(said("listen = \"http://0.0.0.0:7700\"").contains("0.0.0.0 is not a loopback address"));
-        assert!(said("listen = \"https://127.0.0.1:7700\"").contains("is not http://127.0.0.1:PORT"));
+        assert!(said("listen = \"http://0.0.0.0:7700\"").contains("Listen on https://0.0.0.0:7700"));
+        assert!(said("listen = \"https://0.0.0.0:7700\"").contains("agents dial https://0.0.0.0:7700"));
+        assert!(said("listen = \"tcp://127.0.0.1:7700\"").contains("is neither https://IP:PORT nor http://127"));
+        assert!(said("listen = \"https://coordinator:7700\"").contains("has no IP:PORT"));
+        assert!(said("names = [\"a b\"]").contains("names: \"a b\" is neither a DNS name nor an IP address"));
+        assert!(said("certificate_hours = 0").contains("certificate_hours: 0 is not 1-8760"));
         assert!(said("state_dir = \"x\"").contains("state_dir: \"x\" is not an absolute path"));
         assert!(said("heartbeat_ms = 1").contains("heartbeat_ms: 1 is not 1000-60000"));
         assert!(
@@ -225,7 +271,18 @@ mod tests {
         let sample = include_str!("../../systemd/coordinator.toml");
         let path = Path::new("coordinator.toml");
         assert_eq!(Config::parse(sample, path).unwrap(), Config::parse("", path).unwrap());
-        for key in ["state_dir", "listen", "admin_socket", "heartbeat_ms", "verify_patience_ms", "log"] {
+        for key in [
+            "state_dir",
+            "listen",
+            "names",
+            "certificate_hours",
+            "rejoin_grace_days",
+            "two_persons",
+            "admin_socket",
+            "heartbeat_ms",
+            "verify_patience_ms",
+            "log",
+        ] {
             assert!(sample.contains(&format!("\n{key} = ")), "{key}");
         }
     }

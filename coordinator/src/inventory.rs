@@ -33,6 +33,32 @@ pub struct Host {
     pub told: Generation,
     /// The stream to it, when there is one.
     pub session: Option<Session>,
+    /// Another process with the same identity that wanted to speak while this one still did.
+    pub rival: Option<Rival>,
+}
+
+/// A second process with one identity: an agent that was started again, or a cloned disk.
+#[derive(Debug, Clone)]
+pub struct Rival {
+    /// How it introduced itself.
+    pub hello: Hello,
+    /// When that was.
+    pub at: Instant,
+}
+
+/// What was under way when a rival came is over by then; what is heard later was said later.
+const ECHO: Duration = Duration::from_millis(500);
+
+impl Host {
+    /// Whether the earlier of two processes with one identity goes on speaking, so that both live.
+    pub fn has_clone(&self, now: Instant) -> bool {
+        self.session.is_some() && self.rival.as_ref().is_some_and(|rival| now.duration_since(rival.at) > ECHO)
+    }
+
+    /// Whether another process than the one that speaks wants to.
+    pub fn is_other(&self, hello: &Hello) -> bool {
+        (&self.hello.boot_id, self.hello.pid) != (&hello.boot_id, hello.pid)
+    }
 }
 
 /// A stream to an agent.
@@ -76,7 +102,7 @@ impl Inventory {
 
     /// A host that called before this coordinator started.
     pub fn remember(&mut self, hello: Hello, told: Generation) {
-        let host = Host { hello: hello.clone(), report: None, heard: Instant::now(), told, session: None };
+        let host = Host { hello: hello.clone(), report: None, heard: Instant::now(), told, session: None, rival: None };
         self.hosts.insert(hello.host, host);
     }
 
@@ -87,7 +113,8 @@ impl Inventory {
         let caller = |hello: &Hello| (hello.identity, hello.boot_id.clone(), hello.pid);
         let before = self.hosts.remove(&hello.host).filter(|before| caller(&before.hello) == caller(&hello));
         let report = before.and_then(|before| before.report);
-        let host = Host { hello: hello.clone(), report, heard: Instant::now(), told, session: Some(session) };
+        let host =
+            Host { hello: hello.clone(), report, heard: Instant::now(), told, session: Some(session), rival: None };
         self.hosts.insert(hello.host, host);
     }
 
@@ -98,6 +125,21 @@ impl Inventory {
         {
             host.session = None;
         }
+    }
+
+    /// Forgets a host.
+    pub fn forget(&mut self, name: &HostName) {
+        self.hosts.remove(name);
+    }
+
+    /// Ends all streams; agents dial again.
+    pub fn end_sessions(&mut self) {
+        self.hosts.values_mut().for_each(|host| host.session = None);
+    }
+
+    /// Whether it still speaks, or did until a moment ago.
+    pub fn speaks(&self, host: &Host) -> bool {
+        host.session.is_some() && host.heard.elapsed() <= self.overdue()
     }
 
     /// Whether it is heard of. Otherwise nothing is concluded.

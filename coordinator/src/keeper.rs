@@ -20,10 +20,12 @@ use uuid::Uuid;
 
 use crate::{
     config::Config,
+    door::Door,
     formation::{self, Goal, Phase},
     inventory::Inventory,
     ledger::{ClusterRecord, Ledger, LedgerError, OpState, OperationRecord, Write},
     reconcile::{Told, assignments},
+    safeguard::Refusals,
 };
 
 /// The longest time without a pass: ages grow without anybody ringing.
@@ -51,6 +53,10 @@ pub struct Shared {
     pub changes: watch::Sender<u64>,
     /// Ends all streams.
     pub shutdown: CancellationToken,
+    /// Who comes in, and whom they believe.
+    pub door: Arc<Door>,
+    /// What was refused lately.
+    pub refusals: Mutex<Refusals>,
 }
 
 impl Shared {
@@ -63,7 +69,10 @@ impl Shared {
             let told = ledger.desired(&hello.host)?.map_or(0, |desired| desired.generation);
             inventory.remember(hello, Generation(told));
         }
+        let door = Shared::open_door(&config, &ledger)?;
         Ok(Arc::new(Self {
+            door,
+            refusals: Mutex::default(),
             config,
             ledger,
             inventory: Mutex::new(inventory),

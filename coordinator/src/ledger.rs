@@ -5,6 +5,7 @@
 //! and goal, operations with their events, and the answers to requests. What hosts report is not kept.
 
 mod read;
+mod trust;
 mod write;
 
 use std::{
@@ -206,6 +207,7 @@ impl Ledger {
         }
         let transaction = connection.transaction()?;
         transaction.execute_batch(SCHEMA)?;
+        transaction.execute_batch(trust::SCHEMA)?;
         if found == 1 {
             seal_documents(&transaction, &seal)?;
         }

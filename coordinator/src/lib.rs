@@ -11,14 +11,19 @@
 //! Reading order: the modules as they stand below; [`keeper`] is where they meet.
 
 pub mod admin;
+pub mod authority;
 pub mod blueprint;
 pub mod caller;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod door;
+pub mod enrolment;
 pub mod execute;
 pub mod finding;
 pub mod formation;
+pub mod gate;
+pub mod guardian;
 pub mod inventory;
 pub mod keeper;
 pub mod ledger;
@@ -30,11 +35,13 @@ pub mod plan;
 pub mod preflight;
 pub mod reconcile;
 pub mod render;
+pub mod safeguard;
 #[cfg(test)]
 mod samples;
 pub mod seal;
 pub mod server;
 pub mod spec_file;
 pub mod status;
+pub mod trust;
 
 pub use server::run;

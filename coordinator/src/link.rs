@@ -1,6 +1,11 @@
 //! The coordinator's side of the stream: hears agents, tells them what they should be, and passes tasks and answers.
 
-use std::{collections::HashMap, pin::Pin, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use muster_proto::{
     Generation, Hello, HostName, PROTOCOL, Report, VERSION,
@@ -13,7 +18,15 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
-use crate::{inventory::Session, keeper::Shared, ledger::LedgerError};
+use crate::{
+    caller::Caller,
+    gate::{Visit, visit},
+    inventory::{Inventory, Rival, Session},
+    keeper::Shared,
+    ledger::{LedgerError, unix_ms},
+    safeguard::store_failed,
+    trust::TrustState,
+};
 
 /// Messages to one agent that wait for its stream. What is wished is sent anew on every connect, so a full queue means
 /// a dead reader.
@@ -36,21 +49,34 @@ impl AgentLink for Link {
     type SessionStream = Messages;
 
     async fn session(&self, request: Request<Streaming<wire::FromAgent>>) -> Result<Response<Messages>, Status> {
+        let visit = visit(&request)?;
         let mut hear = request.into_inner();
         let Some(wire::FromAgent { body: Some(from_agent::Body::Hello(hello)) }) = hear.message().await? else {
             return Err(Failure::new(Reason::InvalidArgument, "the first message is not a Hello").into());
         };
         let (say, saying) = mpsc::channel(QUEUE);
         let (out, outgoing) = mpsc::channel(QUEUE);
-        let (name, session) = welcome(&self.0, hello, say)?;
-        tokio::spawn(pump(self.0.clone(), name.clone(), session, saying, out.clone()));
+        let (name, session) = welcome(&self.0, &visit, hello, say)?;
+        let until = visit.certificate_ms.map(|until| Duration::from_millis(until.saturating_sub(unix_ms())));
+        let over = async move {
+            match until {
+                Some(until) => tokio::time::sleep(until).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::spawn(pump(self.0.clone(), name.clone(), session, saying, out.clone(), over));
         tokio::spawn(listen(self.0.clone(), name, session, hear, out));
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
     }
 }
 
 /// Lets an agent in, or says why not, and queues the first things that it is told.
-fn welcome(shared: &Shared, hello: wire::Hello, say: mpsc::Sender<wire::ToAgent>) -> Result<(HostName, Uuid), Status> {
+fn welcome(
+    shared: &Shared,
+    visit: &Visit,
+    hello: wire::Hello,
+    say: mpsc::Sender<wire::ToAgent>,
+) -> Result<(HostName, Uuid), Status> {
     let raw = hello.clone();
     let hello = Hello::try_from(hello).map_err(|error| Failure::new(Reason::InvalidArgument, error.to_string()))?;
     let spoken = PROTOCOL.saturating_sub(1).max(1)..=PROTOCOL;
@@ -61,6 +87,7 @@ fn welcome(shared: &Shared, hello: wire::Hello, say: mpsc::Sender<wire::ToAgent>
             .into());
     }
     let name = hello.host.clone();
+    let enrolled = entitled(shared, visit, &name)?;
     if hello.term > shared.ledger.term() {
         tracing::error!(
             host = %name,
@@ -72,6 +99,9 @@ fn welcome(shared: &Shared, hello: wire::Hello, say: mpsc::Sender<wire::ToAgent>
     }
     let store = |error: LedgerError| Status::from(Failure::new(Reason::StoreFailed, error.to_string()));
     let mut inventory = shared.inventory();
+    if enrolled && let Some(busy) = await_earlier(&mut inventory, &hello) {
+        return Err(busy.into());
+    }
     if let Some(other) = inventory.get(&name)
         && other.hello.identity != hello.identity
         && inventory.live(other)
@@ -89,8 +119,8 @@ fn welcome(shared: &Shared, hello: wire::Hello, say: mpsc::Sender<wire::ToAgent>
     let told = Generation(desired.as_ref().map_or(0, |desired| desired.generation));
     let heartbeat_ms = u32::try_from(millis(shared.config.heartbeat)).unwrap_or(u32::MAX);
     let term = shared.ledger.term().0;
-    let welcome =
-        wire::Welcome { term, coordinator_version: VERSION.to_owned(), heartbeat_ms, authorities: Vec::new() };
+    let authorities = if enrolled { shared.door.certificates() } else { Vec::new() };
+    let welcome = wire::Welcome { term, coordinator_version: VERSION.to_owned(), heartbeat_ms, authorities };
     let first = [Some(to_agent::Body::Welcome(welcome)), desired.map(to_agent::Body::Desired)];
     for body in first.into_iter().flatten() {
         say.try_send(wire::ToAgent { body: Some(body) }).map_err(|_| Status::internal("a fresh queue is full"))?;
@@ -101,6 +131,57 @@ fn welcome(shared: &Shared, hello: wire::Hello, say: mpsc::Sender<wire::ToAgent>
     Ok((name, session))
 }
 
+/// Whether the caller may speak for that host, and whether it is an enrolled one. A host that is enrolled comes with its
+/// certificate and in no other way.
+fn entitled(shared: &Shared, visit: &Visit, name: &HostName) -> Result<bool, Failure> {
+    let known = shared.ledger.host_trust(name).map_err(store_failed)?;
+    match (&visit.caller, known) {
+        (Caller::Host { name: own, .. }, _) if own != name => {
+            let message = format!("the certificate is host {own}'s, and the agent calls itself {name}");
+            Err(Failure::new(Reason::Unauthenticated, message)
+                .hint("the agent's config and its enrolment must have the same name; enrol it under the new one"))
+        }
+        (Caller::Host { key, .. }, Some(known)) if known.key == *key => known.barred().map_or(Ok(true), Err),
+        (Caller::Host { .. }, _) => {
+            let message = format!("host {name} is not enrolled with this key");
+            Err(Failure::new(Reason::Unauthenticated, message)
+                .hint(format!("on the coordinator: muster host rejoin-token {name}")))
+        }
+        (_, Some(_)) => {
+            let message = format!("host {name} is enrolled, and must come with its certificate over https://");
+            Err(Failure::new(Reason::Unauthenticated, message)
+                .hint("write `coordinator = \"https://...\"` into the agent's config"))
+        }
+        (_, None) => Ok(false),
+    }
+}
+
+/// Another process with one identity is not let in while the earlier one still speaks: which of the two goes on is found
+/// out meanwhile.
+fn await_earlier(inventory: &mut Inventory, hello: &Hello) -> Option<Failure> {
+    let earlier = inventory.get(&hello.host)?;
+    if !inventory.speaks(earlier) || !earlier.is_other(hello) {
+        return None;
+    }
+    let message = format!(
+        "an agent with the identity of {} still speaks (pid {}, boot {})",
+        hello.host, earlier.hello.pid, earlier.hello.boot_id
+    );
+    let earlier = inventory.get_mut(&hello.host)?;
+    earlier.rival.get_or_insert_with(|| Rival { hello: hello.clone(), at: Instant::now() });
+    Some(Failure::new(Reason::HostBusy, message).hint("dial again; if both go on, both are quarantined"))
+}
+
+/// Two machines live with one identity: neither is believed any more.
+fn part_clones(shared: &Shared, name: &HostName, words: &str) -> Result<(), Failure> {
+    let Some(record) = shared.ledger.host_trust(name).map_err(store_failed)? else { return Ok(()) };
+    tracing::error!(host = %name, "{words}; both are quarantined");
+    let visit = Visit { caller: Caller::Nobody, from: "the coordinator".into(), certificate_ms: None };
+    shared.audit(&visit, "clone seen", &format!("{name}: {words}"))?;
+    let reason = format!("{words}; find out which is the one, and give it a new key: muster host rejoin-token {name}");
+    shared.judge_host(&record, TrustState::Quarantined, &reason).map(drop)
+}
+
 /// Passes on what is to be said until there is nobody left to say it: the session was superseded, or dropped.
 async fn pump(
     shared: Arc<Shared>,
@@ -108,11 +189,18 @@ async fn pump(
     session: Uuid,
     mut saying: mpsc::Receiver<wire::ToAgent>,
     out: mpsc::Sender<Result<wire::ToAgent, Status>>,
+    over: impl Future<Output = ()> + Send,
 ) {
+    let mut over = std::pin::pin!(over);
     loop {
         let said = tokio::select! {
             () = shared.shutdown.cancelled() => break,
             () = out.closed() => break,
+            () = &mut over => {
+                let ended = Failure::new(Reason::Unauthenticated, format!("the certificate of {name} has expired"));
+                let _ = out.send(Err(ended.into())).await;
+                break;
+            }
             said = saying.recv() => said,
         };
         let Some(message) = said else {
@@ -167,6 +255,22 @@ fn take_in(shared: &Shared, name: &HostName, session: Uuid, body: from_agent::Bo
         return Err(Failure::new(Reason::Superseded, format!("{name} has connected again")));
     };
     host.heard = Instant::now();
+    if host.has_clone(host.heard)
+        && let Some(rival) = host.rival.take()
+    {
+        let words = format!(
+            "two machines live with its identity: pid {} of boot {} at {}, and pid {} of boot {} at {}",
+            host.hello.pid,
+            host.hello.boot_id,
+            host.hello.address,
+            rival.hello.pid,
+            rival.hello.boot_id,
+            rival.hello.address
+        );
+        drop(inventory);
+        part_clones(shared, name, &words)?;
+        return Err(Failure::new(Reason::HostQuarantined, words));
+    }
     match body {
         from_agent::Body::Report(report) => {
             let report =

@@ -12,16 +12,22 @@ use std::{
 use anyhow::Context as _;
 use muster_proto::{
     DESCRIPTORS, VERSION,
-    wire::{admin_server::AdminServer, agent_link_server::AgentLinkServer},
+    wire::{
+        admin_server::AdminServer, agent_link_server::AgentLinkServer, enrolment_server::EnrolmentServer,
+        trust_server::TrustServer,
+    },
 };
 use tokio::net::{TcpListener, UnixListener};
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::{
     admin::Admin,
     config::Config,
+    door::accept,
+    enrolment::Enrolment,
+    gate::Gate,
+    guardian::Guardian,
     keeper::{Keeper, Shared},
     ledger::Ledger,
     link::Link,
@@ -51,18 +57,24 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let (health, healthy) = tonic_health::server::health_reporter();
     health.set_serving::<AgentLinkServer<Link>>().await;
     health.set_serving::<AdminServer<Admin>>().await;
-    // Agents dial the loopback address; orders are taken on the unix socket alone, which is its owner's.
-    let agents = builder()
-        .add_service(healthy.clone())
-        .add_service(reflection()?)
-        .add_service(AgentLinkServer::new(Link::new(shared.clone())).max_decoding_message_size(MESSAGE_MAX))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(tcp), shutdown.clone().cancelled_owned());
-    let operators = builder()
-        .add_service(healthy)
-        .add_service(reflection()?)
-        .add_service(AgentLinkServer::new(Link::new(shared.clone())).max_decoding_message_size(MESSAGE_MAX))
-        .add_service(AdminServer::new(Admin::new(shared.clone())))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(unix), shutdown.clone().cancelled_owned());
+    health.set_serving::<EnrolmentServer<Enrolment>>().await;
+    health.set_serving::<TrustServer<Guardian>>().await;
+    // The same services at both doors; the gate decides who may call which.
+    let services = || -> anyhow::Result<_> {
+        let router = builder()
+            .layer(Gate::new(shared.clone()))
+            .add_service(healthy.clone())
+            .add_service(reflection()?)
+            .add_service(EnrolmentServer::new(Enrolment::new(shared.clone())).max_decoding_message_size(STRANGE_MAX))
+            .add_service(AgentLinkServer::new(Link::new(shared.clone())).max_decoding_message_size(MESSAGE_MAX))
+            .add_service(AdminServer::new(Admin::new(shared.clone())))
+            .add_service(TrustServer::new(Guardian::new(shared.clone())));
+        Ok(router)
+    };
+    let outside = accept::tcp(&shared.door, tcp, !config.tls, shutdown.clone());
+    let inside = accept::unix(&shared.door, unix, shutdown.clone());
+    let agents = services()?.serve_with_incoming_shutdown(outside, shutdown.clone().cancelled_owned());
+    let operators = services()?.serve_with_incoming_shutdown(inside, shutdown.clone().cancelled_owned());
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let farewell = async {
         shutdown.cancelled().await;
@@ -81,6 +93,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 
 /// A report of a host with hundreds of instances that all disagree with their blueprint is some megabytes.
 const MESSAGE_MAX: usize = 64 << 20;
+/// What somebody may send who need not be anybody: a request for a certificate has less than a kilobyte.
+const STRANGE_MAX: usize = 64 << 10;
+/// Calls at once over one connection; an operator's tools make a few.
+const STREAMS_MAX: u32 = 64;
+/// Of a call's headers, in bytes.
+const HEADERS_MAX: u32 = 16 << 10;
 
 /// Keepalive finds a frozen agent in 15 s.
 fn builder() -> Server {
@@ -88,6 +106,9 @@ fn builder() -> Server {
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_max_header_list_size(HEADERS_MAX)
+        .http2_max_pending_accept_reset_streams(Some(32))
 }
 
 fn reflection() -> anyhow::Result<
@@ -104,7 +125,7 @@ fn in_use(address: SocketAddr) -> String {
     format!("cannot listen on {address}; another coordinator may run (ss -ltnp 'sport = :{}')", address.port())
 }
 
-/// The socket is its owner's: nobody else may connect. One that a crash has left is taken away; the lock says that no
+/// The socket is its owner's: nobody else may connect, and the gate asks the kernel who did. One that a crash has left is taken away; the lock says that no
 /// coordinator of ours listens on it.
 fn listen_unix(path: &Path) -> io::Result<UnixListener> {
     if let Some(parent) = path.parent() {

@@ -20,8 +20,7 @@ pub fn entry_hash(entry: &wire::AuditEntry) -> Sha256 {
 /// returned; what is wrong otherwise.
 pub fn verify(previous: Sha256, entries: &[wire::AuditEntry]) -> Result<Sha256, String> {
     let mut hash = previous;
-    let mut seq = entries.first().map_or(0, |first| first.seq);
-    for entry in entries {
+    for (seq, entry) in (entries.first().map_or(0, |first| first.seq)..).zip(entries) {
         if entry.seq != seq {
             return Err(format!("entry {seq} is missing; after it comes {}", entry.seq));
         }
@@ -34,7 +33,6 @@ pub fn verify(previous: Sha256, entries: &[wire::AuditEntry]) -> Result<Sha256, 
         if entry.sha256 != hash.0 {
             return Err(format!("entry {seq} was changed: it does not have its own hash"));
         }
-        seq += 1;
     }
     Ok(hash)
 }

@@ -9,13 +9,14 @@ use muster_proto::{
 };
 use uuid::Uuid;
 
-use super::{operations, planning::exists, store_failed};
+use super::{operations, planning::exists};
 use crate::{
     blueprint::{Blueprint, Identity},
     formation::Goal,
     keeper::Shared,
     ledger::{ClusterRecord, LedgerError, OpState, OperationRecord, unix_ms},
     placement, plan,
+    safeguard::store_failed,
 };
 
 /// Approves a plan. The same request id again gets the same operation again.

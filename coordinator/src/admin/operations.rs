@@ -10,11 +10,11 @@ use muster_proto::{
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::store_failed;
 use crate::{
     formation::Goal,
     keeper::Shared,
     ledger::{ClusterRecord, EventRecord, LedgerError, OpState, OperationRecord},
+    safeguard::store_failed,
 };
 
 /// One operation.

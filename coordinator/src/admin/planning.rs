@@ -13,7 +13,6 @@ use muster_proto::{
     wire,
 };
 
-use super::store_failed;
 use crate::{
     finding::Finding,
     keeper::Shared,
@@ -21,6 +20,7 @@ use crate::{
     loss, placement,
     plan::{self, Ingredients},
     preflight,
+    safeguard::store_failed,
 };
 
 /// Plans a bootstrap.

@@ -17,6 +17,14 @@ impl<'a> Write<'a> {
         Self(transaction, seal)
     }
 
+    pub(super) fn transaction(&self) -> &Transaction<'a> {
+        &self.0
+    }
+
+    pub(super) fn seal(&self) -> &Seal {
+        self.1
+    }
+
     pub(super) fn commit(self) -> Result<()> {
         Ok(self.0.commit()?)
     }
