@@ -48,13 +48,15 @@ fn default_stop_patience() -> u64 {
     15_000
 }
 
-/// Where the coordinator is. Plaintext, so only where nobody else can listen.
+/// Where the coordinator is. Plaintext only where nobody else can listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
     /// `http://127.0.0.1:7700`.
     Loopback(String),
     /// `unix:/path`.
     Unix(PathBuf),
+    /// `https://HOST:PORT`: host and port.
+    Tls(String),
 }
 
 impl fmt::Display for Endpoint {
@@ -62,6 +64,7 @@ impl fmt::Display for Endpoint {
         match self {
             Self::Loopback(url) => f.write_str(url),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tls(authority) => write!(f, "https://{authority}"),
         }
     }
 }
@@ -217,18 +220,28 @@ fn endpoint(url: &str) -> Result<Endpoint, String> {
     if let Some(path) = url.strip_prefix("unix:") {
         return Ok(Endpoint::Unix(path.into()));
     }
-    let Some(rest) = url.strip_prefix("http://") else {
-        return Err(format!("{url:?} is neither http://127.0.0.1:PORT nor unix:/PATH"));
+    let (tls, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
+        (Some(rest), _) => (true, rest),
+        (None, Some(rest)) => (false, rest),
+        (None, None) => {
+            return Err(format!("{url:?} is neither https://HOST:PORT, http://127.0.0.1:PORT nor unix:/PATH"));
+        }
     };
     let authority = rest.trim_end_matches('/');
-    let (host, _port) = authority.rsplit_once(':').ok_or_else(|| format!("{url:?} has no port"))?;
+    let (host, port) = authority.rsplit_once(':').ok_or_else(|| format!("{url:?} has no port"))?;
+    if host.is_empty() || port.parse::<u16>().is_err() {
+        return Err(format!("{url:?} has no HOST:PORT"));
+    }
+    if tls {
+        return Ok(Endpoint::Tls(authority.to_owned()));
+    }
     let loopback = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
     if loopback || host == "localhost" {
         Ok(Endpoint::Loopback(format!("http://{authority}")))
     } else {
         Err(format!(
-            "{url} is not on this machine, and this version speaks without encryption: anybody in between could give \
-             orders to the agent. Dial a loopback address, for instance through: ssh -N -L 7700:127.0.0.1:7700 {host}"
+            "{url} is not on this machine, and http:// is not encrypted: anybody in between could give orders to the \
+             agent. Write https://{authority}, and enrol this host: muster-agent --config FILE enrol"
         ))
     }
 }
@@ -294,9 +307,12 @@ ports = ["7000-7002"]
         assert!(but("[\"7000-7002\"]", "[]").starts_with("agent.toml: ports: a host without ports"));
         assert!(but("\"127.0.0.1\"", "\"db1\"").starts_with("agent.toml: address: \"db1\" is not an IP address"));
         assert!(
-            but("http://127.0.0.1:7700", "http://10.0.0.1:7700").contains("ssh -N -L 7700:127.0.0.1:7700 10.0.0.1")
+            but("http://127.0.0.1:7700", "http://10.0.0.1:7700").contains("Write https://10.0.0.1:7700, and enrol")
         );
-        assert!(but("http://127.0.0.1:7700", "https://x:1").contains("neither http://127.0.0.1:PORT nor unix:/PATH"));
+        assert!(but("http://127.0.0.1:7700", "https://x:1").contains("reports to https://x:1"));
+        assert!(but("http://127.0.0.1:7700", "https://[fd00::1]:1").contains("reports to https://[fd00::1]:1"));
+        assert!(but("http://127.0.0.1:7700", "https://x:y").contains("has no HOST:PORT"));
+        assert!(but("http://127.0.0.1:7700", "x:1").contains("neither https://HOST:PORT, http://127.0.0.1:PORT nor"));
         assert!(but("server1", "Server 1").starts_with("agent.toml: name: "));
         assert!(with("run_as = \"nobody-of-that-name\"").contains("there is no user nobody-of-that-name"));
         assert!(with(&format!("base_dir = \"/{}\"", "x".repeat(100))).contains("longer than 90 bytes"));

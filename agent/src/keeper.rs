@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Config,
     execute::{self, Done, Tools},
+    identity::Papers,
     inventory::{Instance, Inventory},
     layout::Layout,
     ledger::{self, Ledger, Refusal},
@@ -134,7 +135,14 @@ impl Keeper {
         let (assignment, assigned) = watch::channel(Arc::new(ledger.assignment().clone()));
         let (published, publication) = watch::channel(Published { report: Arc::new(report), passes: 0 });
         let tasks = Tasks::new(config.clone(), layout.clone(), assigned);
-        let link = Link::new(config.coordinator.clone(), hello, publication, bell.clone(), tasks);
+        let link = Link::new(
+            config.coordinator.clone(),
+            Papers::in_dir(&layout.agent_dir()),
+            hello,
+            publication,
+            bell.clone(),
+            tasks,
+        );
         let received = ledger.generation();
         Ok(Self {
             inventory: Inventory::new(layout),

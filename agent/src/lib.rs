@@ -11,8 +11,11 @@
 
 pub mod conf;
 pub mod config;
+pub mod dial;
 pub mod durable;
+pub mod enrol;
 pub mod execute;
+pub mod identity;
 pub mod inventory;
 pub mod keeper;
 pub mod layout;

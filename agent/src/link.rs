@@ -1,8 +1,9 @@
 //! The stream to the coordinator: dialled again for ever, and carrying state, so that a lost message costs only time.
 
 use std::{
+    pin::Pin,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
@@ -12,26 +13,33 @@ use muster_proto::{
     wire::{self, agent_link_client::AgentLinkClient, from_agent, task_result::Outcome, to_agent},
 };
 use tokio::{
-    net::UnixStream,
     sync::{mpsc, watch},
     time::sleep,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Uri};
+use tonic::transport::Channel;
 
 use crate::{
     config::Endpoint,
+    dial::{self, DialError, Manner, dial},
+    enrol::{EnrolError, now_s, renew},
+    identity::{Enrolled, IdentityError, Papers},
     keeper::{Event, Published},
     tasks::Tasks,
 };
 
 /// The heartbeat's period, until the coordinator says another.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Between two tries to renew a certificate that still holds.
+const RENEW_AGAIN: Duration = Duration::from_secs(60);
+
+type Timer = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// One side of the conversation.
 pub struct Link {
     endpoint: Endpoint,
+    papers: Papers,
     hello: Hello,
     published: watch::Receiver<Published>,
     events: mpsc::Sender<Event>,
@@ -41,8 +49,14 @@ pub struct Link {
 /// Why a session has ended.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
-    #[error("cannot reach the coordinator")]
-    Dial(#[from] tonic::transport::Error),
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("cannot renew the certificate of this host")]
+    Renew(#[source] EnrolError),
+    #[error("the certificate of this host was renewed")]
+    Renewed,
     #[error("{}", .0.message())]
     Stream(#[from] tonic::Status),
     #[error("the coordinator has closed the stream")]
@@ -55,12 +69,13 @@ impl Link {
     /// Ready to dial.
     pub fn new(
         endpoint: Endpoint,
+        papers: Papers,
         hello: Hello,
         published: watch::Receiver<Published>,
         events: mpsc::Sender<Event>,
         tasks: Arc<Tasks>,
     ) -> Self {
-        Self { endpoint, hello, published, events, tasks }
+        Self { endpoint, papers, hello, published, events, tasks }
     }
 
     /// Dials until told to stop. The backoff has jitter and begins anew after every session that got an answer.
@@ -77,11 +92,15 @@ impl Link {
                 () = shutdown.cancelled() => return,
                 ended = self.session(&mut welcomed) => ended,
             };
-            let words = describe(&ended);
             if welcomed {
                 backoff = fresh();
                 said.clear();
             }
+            if matches!(ended, Ended::Renewed) {
+                tracing::info!(coordinator = %self.endpoint, "{ended}; dialling again with it");
+                continue;
+            }
+            let words = describe(&ended);
             if words != said {
                 tracing::warn!(coordinator = %self.endpoint, "{words}; the redis-servers go on, dialling again");
                 said = words;
@@ -98,8 +117,25 @@ impl Link {
         }
     }
 
+    /// Dials as the host that we are, with a certificate that holds.
+    async fn connect(&self) -> Result<(Channel, Option<Enrolled>), Ended> {
+        if !matches!(self.endpoint, Endpoint::Tls(_)) {
+            return Ok((dial(&self.endpoint, None).await?, None));
+        }
+        let mut known = self.papers.load(self.hello.host.as_str())?;
+        if known.is_over(now_s()) {
+            tracing::info!("the certificate of this host has ended; renewing it");
+            let renewed = renew(&self.endpoint, &self.hello.host, &self.papers, &known).await;
+            known = renewed.map_err(Ended::Renew)?;
+        }
+        let manner = Manner { believes: &known.believes(), identity: Some(&known.identity) };
+        Ok((dial(&self.endpoint, Some(manner)).await?, Some(known)))
+    }
+
     async fn converse(&mut self, welcomed: &mut bool) -> Result<(), Ended> {
-        let mut client = AgentLinkClient::new(dial(&self.endpoint).await?);
+        let (channel, mut known) = self.connect().await?;
+        let mut renewal: Timer = Box::pin(renewal(known.clone()));
+        let mut client = AgentLinkClient::new(channel);
         let (say, saying) = mpsc::channel(64);
         let mut hello = self.hello.clone();
         hello.term = self.published.borrow().report.term;
@@ -114,12 +150,31 @@ impl Link {
                 heard = hear.message() => match heard? {
                     None => return Ok(()),
                     Some(wire::ToAgent { body: Some(said) }) => {
+                        if let to_agent::Body::Welcome(welcome) = &said
+                            && let Some(known) = known.as_mut()
+                            && known.learn(&welcome.authorities)
+                        {
+                            self.papers.believe(&known.authorities)?;
+                            renewal = Box::pin(self::renewal(Some(known.clone())));
+                        }
                         self.hear(said, welcomed, &mut heartbeat, &results).await?;
                         continue;
                     }
                     // A newer coordinator may say things that we do not know.
                     Some(wire::ToAgent { body: None }) => continue,
                 },
+                () = &mut renewal => {
+                    let Some(known) = &known else { continue };
+                    match renew(&self.endpoint, &self.hello.host, &self.papers, known).await {
+                        Ok(_) => return Err(Ended::Renewed),
+                        Err(error) => {
+                            let words = dial::words(&error);
+                            tracing::warn!("cannot renew the certificate of this host: {words}; trying again");
+                            renewal = Box::pin(sleep(RENEW_AGAIN));
+                            continue;
+                        }
+                    }
+                }
                 Some(result) = done.recv() => from_agent::Body::TaskResult(result),
                 Ok(()) = self.published.changed(), if *welcomed => {
                     let published = self.published.borrow_and_update().clone();
@@ -194,46 +249,27 @@ fn body(body: from_agent::Body) -> wire::FromAgent {
 
 /// The error and its causes in one line, and what to do where the coordinator says so.
 fn describe(ended: &Ended) -> String {
-    let mut words = ended.to_string();
-    if let Ended::Stream(status) = ended {
-        let hint = Failure::from_status(status).and_then(|failure| failure.hint);
-        return hint.map_or(words.clone(), |hint| format!("{words} (hint: {hint})"));
-    }
-    let mut cause = std::error::Error::source(ended);
-    while let Some(error) = cause {
-        // Some layers only wrap, or repeat the one below them.
-        let said = error.to_string();
-        if said != "transport error" && !words.ends_with(&said) {
-            words = format!("{words}: {said}");
-        }
-        cause = error.source();
-    }
-    words
+    let hint = match ended {
+        Ended::Stream(status) => Failure::from_status(status).and_then(|failure| failure.hint),
+        Ended::Renew(error) => error.hint(),
+        _ => None,
+    };
+    let words = if let Ended::Stream(_) = ended { ended.to_string() } else { dial::words(ended) };
+    hint.map_or(words.clone(), |hint| format!("{words} (hint: {hint})"))
 }
 
-/// Keepalive finds a frozen peer in 15 s: without it a machine that has lost its power is never missed.
-async fn dial(endpoint: &Endpoint) -> Result<Channel, tonic::transport::Error> {
-    let url = match endpoint {
-        Endpoint::Loopback(url) => url.clone(),
-        Endpoint::Unix(_) => "http://coordinator.local".into(),
-    };
-    let channel = Channel::from_shared(url.clone())
-        .unwrap_or_else(|_| Channel::from_static("http://127.0.0.1"))
-        .tcp_nodelay(true)
-        .connect_timeout(Duration::from_secs(5))
-        .http2_keep_alive_interval(Duration::from_secs(10))
-        .keep_alive_timeout(Duration::from_secs(5))
-        .keep_alive_while_idle(true);
-    match endpoint.clone() {
-        Endpoint::Loopback(_) => channel.connect().await,
-        Endpoint::Unix(path) => {
-            let connect = tower::service_fn(move |_: Uri| {
-                let path = path.clone();
-                async move { UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
-            });
-            channel.connect_with_connector(connect).await
-        }
+/// Ends when the certificate should be renewed; never without one.
+async fn renewal(known: Option<Enrolled>) {
+    match known.map(|known| known.renew_in(now_s(), jitter())) {
+        Some(pause) => sleep(pause).await,
+        None => std::future::pending().await,
     }
+}
+
+/// 0-1, of the clock's last digits: hosts that were enrolled at once need not renew at once, and no more is asked of it.
+fn jitter() -> f64 {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+    f64::from(nanos % 1_000_000) / 1_000_000.0
 }
 
 #[cfg(test)]

@@ -1,10 +1,20 @@
 //! `muster-agent`: arguments, config as written, config as believed, run.
 #![allow(clippy::print_stderr, clippy::print_stdout)]
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{IsTerminal as _, Read as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
-use muster_agent::config::Config;
+use muster_agent::{
+    config::Config,
+    enrol::{EnrolError, Outcome, Ways},
+    identity::Papers,
+    layout::Layout,
+};
+use muster_proto::token::JoinToken;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +45,24 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Become one of the fleet, with a join token on standard input.
+    ///
+    /// On the coordinator: muster token create --host NAME. The token is read from standard input, or asked for on a
+    /// terminal; it is in no argument and no environment. The key is made here and stays here. Doing it again costs
+    /// nothing; an agent that runs need not be started anew.
+    #[command(after_help = "EXAMPLES:
+  muster-agent --config /etc/muster/agent.toml enrol
+  muster-agent --config /etc/muster/agent.toml enrol <token-file
+
+EXIT CODES: 0 enrolled, 1 refused, 2 failed, 64 bad usage or config")]
+    Enrol {
+        /// Also when there is a good certificate already
+        #[arg(long)]
+        again: bool,
+        /// With a new key, whatever is there: after a rejoin token for a cloned or stolen disk
+        #[arg(long)]
+        new_key: bool,
+    },
     /// Read the config, say what is wrong with it or what it means, and do nothing else.
     CheckConfig,
 }
@@ -51,9 +79,16 @@ fn main() -> ExitCode {
             return ExitCode::from(64);
         }
     };
-    if let Some(Command::CheckConfig) = args.command {
-        println!("{} is a good agent config: {config}", args.config.display());
-        return ExitCode::SUCCESS;
+    if let Err(error) = leave_no_core() {
+        eprintln!("warning: a crash may leave a core file with secrets in it: {error}");
+    }
+    match args.command {
+        Some(Command::CheckConfig) => {
+            println!("{} is a good agent config: {config}", args.config.display());
+            return ExitCode::SUCCESS;
+        }
+        Some(Command::Enrol { again, new_key }) => return enrol(&config, Ways { again, new_key }),
+        None => {}
     }
     init_log(args.log_json, &config.log);
     match serve(config) {
@@ -63,6 +98,50 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// No core dumps, of us or of what we start, and nobody of our own user looks into our memory (core(5), prctl(2)).
+fn leave_no_core() -> nix::Result<()> {
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0)?;
+    nix::sys::prctl::set_dumpable(false)
+}
+
+/// `muster-agent enrol`.
+fn enrol(config: &Config, ways: Ways) -> ExitCode {
+    let outcome = read_token().and_then(|token| {
+        let layout = Layout::open(&config.base_dir, config.run_as.clone())?;
+        let papers = Papers::in_dir(&layout.agent_dir());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(runtime.block_on(muster_agent::enrol::enrol(config, &papers, &token, ways))?)
+    });
+    let name = &config.name;
+    match outcome {
+        Ok(Outcome::Already) => println!("{name} is enrolled already; nothing was done (--again asks anew)"),
+        Ok(Outcome::Approved(_)) => println!("{name} is enrolled and approved; start muster-agent, if it does not run"),
+        Ok(Outcome::Pending) => {
+            println!("{name} is enrolled and waits for approval, on the coordinator: muster host approve {name}");
+        }
+        Err(error) => {
+            muster_agent::config::complain(error.as_ref());
+            let refused = error.downcast_ref::<EnrolError>();
+            if let Some(hint) = refused.and_then(EnrolError::hint) {
+                eprintln!("  hint: {hint}");
+            }
+            return ExitCode::from(if matches!(refused, Some(EnrolError::Refused { .. })) { 1 } else { 2 });
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn read_token() -> anyhow::Result<JoinToken> {
+    let text = if std::io::stdin().is_terminal() {
+        rpassword::prompt_password("join token: ")?
+    } else {
+        let mut line = String::new();
+        std::io::stdin().take(1024).read_to_string(&mut line)?;
+        line
+    };
+    Ok(text.parse()?)
 }
 
 fn init_log(json: bool, filter: &str) {

@@ -92,7 +92,11 @@ impl Enrolment {
             let days = shared.config.rejoin_grace_days;
             return Err(refused(&format!("the certificate of {host} has expired more than {days} days ago")));
         }
-        let ours = shared.door.authorities().iter().any(|authority| signed_by(&request.certificate, authority));
+        let ours = shared
+            .door
+            .authorities()
+            .iter()
+            .any(|authority| pki::is_signed_by(&request.certificate, &authority.certificate));
         if !ours {
             return Err(refused("the certificate was not signed by an authority of this fleet"));
         }
@@ -120,17 +124,6 @@ impl Enrolment {
         let (certificate, issuer) = signed.map_err(|error| invalid(format!("csr: {error}")))?;
         Ok((certificate, span.until_ms, issuer))
     }
-}
-
-/// Whether an authority has signed a certificate, whenever that was.
-fn signed_by(certificate: &[u8], authority: &crate::authority::Authority) -> bool {
-    use x509_parser::prelude::{FromDer as _, X509Certificate};
-    let (Ok((_, leaf)), Ok((_, authority))) =
-        (X509Certificate::from_der(certificate), X509Certificate::from_der(&authority.certificate))
-    else {
-        return false;
-    };
-    leaf.verify_signature(Some(authority.public_key())).is_ok()
 }
 
 fn invalid(what: String) -> Failure {

@@ -55,6 +55,9 @@ fn main() -> ExitCode {
         println!("{} is a good coordinator config: {config}", args.config.display());
         return ExitCode::SUCCESS;
     }
+    if let Err(error) = leave_no_core() {
+        eprintln!("warning: a crash may leave a core file with secrets in it: {error}");
+    }
     init_log(args.log_json, &config.log);
     match serve(config) {
         Ok(()) => ExitCode::SUCCESS,
@@ -63,6 +66,12 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// No core dumps, and nobody of our own user looks into our memory (core(5), prctl(2)).
+fn leave_no_core() -> nix::Result<()> {
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0)?;
+    nix::sys::prctl::set_dumpable(false)
 }
 
 fn init_log(json: bool, filter: &str) {

@@ -116,6 +116,16 @@ pub fn read_certificate(der: &[u8]) -> Result<About> {
     })
 }
 
+/// Whether an authority has signed a certificate, whenever that was.
+pub fn is_signed_by(certificate: &[u8], authority: &[u8]) -> bool {
+    let (Ok((_, certificate)), Ok((_, authority))) =
+        (X509Certificate::from_der(certificate), X509Certificate::from_der(authority))
+    else {
+        return false;
+    };
+    certificate.verify_signature(Some(authority.public_key())).is_ok()
+}
+
 /// The key of a signing request, sha256 of its SubjectPublicKeyInfo, once its signature has proved it.
 pub fn read_request(der: &[u8]) -> Result<Sha256> {
     let (rest, request) =

@@ -76,7 +76,7 @@ async fn nothing_is_reported_before_the_first_look() {
     let (published, publication) = watch::channel(Published { report: report(0), passes: 0 });
     let (events, _bell) = mpsc::channel(8);
     let tasks = Tasks::new(config.clone(), layout, assigned);
-    let link = Link::new(config.coordinator, samples::hello(), publication, events, tasks);
+    let link = Link::new(config.coordinator, Papers::in_dir(base.path()), samples::hello(), publication, events, tasks);
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(link.run(shutdown.clone()));
 

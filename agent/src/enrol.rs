@@ -1,0 +1,130 @@
+//! Becoming one of the fleet, and staying one: the agent's side of the Enrolment service.
+//!
+//! The key is made here and never leaves; the token's secret never travels: it proves the request by a MAC. A reply that
+//! was lost costs nothing: the same key gets the same answer again.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use muster_proto::{
+    HostName,
+    failure::Failure,
+    pki::{Believes, PkiError},
+    token::{JoinToken, enrol_mac},
+    wire::{EnrolRequest, RenewRequest, enrolment_client::EnrolmentClient},
+};
+
+use crate::{
+    config::{Config, Endpoint},
+    dial::{DialError, Manner, dial},
+    identity::{Enrolled, IdentityError, Papers},
+};
+
+/// How to enrol.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ways {
+    /// Also when there is a good certificate already.
+    pub again: bool,
+    /// With another key, whatever is there.
+    pub new_key: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// There is a good certificate already; nothing was done.
+    Already,
+    /// It takes part, with a certificate until then, in seconds since 1970.
+    Approved(i64),
+    /// An operator has to approve it.
+    Pending,
+}
+
+/// Why it did not come about.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolError {
+    /// There is nothing to enrol for.
+    #[error("the coordinator {0} is on this machine and speaks without TLS: there is nothing to enrol for")]
+    Plain(Endpoint),
+    /// The files.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The network.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// Our own key.
+    #[error("cannot make a signing request")]
+    Request(#[from] PkiError),
+    /// The coordinator does not want it.
+    #[error("{message}")]
+    Refused {
+        /// In its words.
+        message: String,
+        /// What to type.
+        hint: Option<String>,
+    },
+}
+
+impl EnrolError {
+    /// What to type.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Refused { hint, .. } => hint.clone(),
+            Self::Plain(_) => Some("start muster-agent; it needs no enrolment".into()),
+            Self::Dial(_) => Some("is the coordinator up, and `coordinator` in the agent's config right?".into()),
+            Self::Identity(_) | Self::Request(_) => None,
+        }
+    }
+
+    fn refused(status: &tonic::Status) -> Self {
+        let hint = Failure::from_status(status).and_then(|failure| failure.hint);
+        Self::Refused { message: status.message().to_owned(), hint }
+    }
+}
+
+/// Now, in seconds since 1970.
+pub fn now_s() -> i64 {
+    let passed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(passed.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Enrols with a token, and keeps what comes of it.
+pub async fn enrol(config: &Config, papers: &Papers, token: &JoinToken, ways: Ways) -> Result<Outcome, EnrolError> {
+    if !matches!(config.coordinator, Endpoint::Tls(_)) {
+        return Err(EnrolError::Plain(config.coordinator.clone()));
+    }
+    if !ways.again && !ways.new_key && papers.load(config.name.as_str()).is_ok_and(|known| !known.is_over(now_s())) {
+        return Ok(Outcome::Already);
+    }
+    let key = papers.make_key(ways.new_key)?;
+    let csr = key.request(config.name.as_str())?;
+    let mac = enrol_mac(token.secret(), &config.name, &csr);
+    let believes = Believes::Pinned(token.authority());
+    let channel = dial(&config.coordinator, Some(Manner { believes: &believes, identity: None })).await?;
+    let request = EnrolRequest { token_id: token.id().to_owned(), host: config.name.to_string(), csr, mac };
+    let answer = EnrolmentClient::new(channel).enrol(request).await.map_err(|status| EnrolError::refused(&status))?;
+    let answer = answer.into_inner();
+    papers.keep(&answer.certificate, &answer.authorities)?;
+    if answer.approved {
+        Ok(Outcome::Approved(papers.load(config.name.as_str())?.about.not_after_s))
+    } else {
+        Ok(Outcome::Pending)
+    }
+}
+
+/// Gets a new certificate for the same key, and keeps it. The old one may have ended: the request proves the key by its
+/// signature, so no certificate is shown in the handshake.
+pub async fn renew(
+    endpoint: &Endpoint,
+    host: &HostName,
+    papers: &Papers,
+    known: &Enrolled,
+) -> Result<Enrolled, EnrolError> {
+    let csr = known.identity.key.request(host.as_str())?;
+    let believes = known.believes();
+    let channel = dial(endpoint, Some(Manner { believes: &believes, identity: None })).await?;
+    let request = RenewRequest { csr, certificate: known.identity.certificate.clone() };
+    let answer = EnrolmentClient::new(channel).renew(request).await.map_err(|status| EnrolError::refused(&status))?;
+    let answer = answer.into_inner();
+    papers.keep(&answer.certificate, &answer.authorities)?;
+    Ok(papers.load(host.as_str())?)
+}

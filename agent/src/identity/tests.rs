@@ -1,0 +1,77 @@
+//! Real files, and certificates of an authority made here.
+
+use rcgen::{BasicConstraints, CertificateParams, CertificateSigningRequestParams, IsCa, Issuer, KeyPair, SanType};
+
+use super::*;
+
+const NOW: i64 = 1_800_000_000;
+const HOUR: i64 = 3600;
+
+/// An authority, and what it signs from `NOW` on for so many hours.
+struct Signer(CertificateParams, KeyPair);
+
+impl Signer {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(params, KeyPair::generate().unwrap())
+    }
+
+    fn certificate(&self) -> Vec<u8> {
+        self.0.self_signed(&self.1).unwrap().der().to_vec()
+    }
+
+    fn sign(&self, key: &Key, hours: i64) -> Vec<u8> {
+        let csr = key.request("x").unwrap();
+        let mut request = CertificateSigningRequestParams::from_der(&csr.as_slice().into()).unwrap();
+        request.params.subject_alt_names = vec![SanType::URI("muster:host:server1".try_into().unwrap())];
+        request.params.not_before = time::OffsetDateTime::from_unix_timestamp(NOW).unwrap();
+        request.params.not_after = time::OffsetDateTime::from_unix_timestamp(NOW + hours * HOUR).unwrap();
+        let issuer = Issuer::from_params(&self.0, &self.1);
+        request.signed_by(&issuer).unwrap().der().to_vec()
+    }
+}
+
+fn papers() -> (tempfile::TempDir, Papers) {
+    let dir = tempfile::tempdir().unwrap();
+    let papers = Papers::in_dir(dir.path());
+    (dir, papers)
+}
+
+#[test]
+fn what_is_kept_is_loaded_and_what_is_missing_says_what_to_type() {
+    let (dir, papers) = papers();
+    let said = papers.load("server1").unwrap_err().to_string();
+    assert!(said.contains("muster token create --host server1") && said.contains("muster-agent"), "{said}");
+    let (signer, key) = (Signer::new(), papers.make_key(false).unwrap());
+    assert_eq!(papers.make_key(false).unwrap(), key, "the same key again");
+    papers.keep(&signer.sign(&key, 168), &[signer.certificate()]).unwrap();
+    let known = papers.load("server1").unwrap();
+    assert_eq!((known.about.key, known.authorities.len()), (key.sha256().unwrap(), 1));
+    assert!(known.is_current() && !known.is_over(NOW) && known.is_over(NOW + 168 * HOUR));
+    let mode = fs::metadata(dir.path().join("host.key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    fs::set_permissions(dir.path().join("host.key"), fs::Permissions::from_mode(0o640)).unwrap();
+    assert!(papers.load("server1").unwrap_err().to_string().contains("chmod 600"));
+    fs::set_permissions(dir.path().join("host.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    papers.make_key(true).unwrap();
+    assert!(matches!(papers.load("server1"), Err(IdentityError::OtherKey(_))));
+    fs::write(dir.path().join("host.key"), "no key").unwrap();
+    assert!(matches!(papers.load("server1"), Err(IdentityError::Damaged { .. })));
+}
+
+#[test]
+fn it_is_renewed_at_half_its_life_or_when_another_authority_signs() {
+    let (_dir, papers) = papers();
+    let (signer, key) = (Signer::new(), papers.make_key(false).unwrap());
+    papers.keep(&signer.sign(&key, 100), &[signer.certificate()]).unwrap();
+    let mut known = papers.load("server1").unwrap();
+    let due = |known: &Enrolled, hours: i64, jitter| known.renew_in(NOW + hours * HOUR, jitter).as_secs() / 3600;
+    assert_eq!((due(&known, 0, 0.0), due(&known, 0, 1.0), due(&known, 0, 0.5)), (50, 40, 45));
+    assert_eq!((due(&known, 49, 0.0), due(&known, 50, 0.0), due(&known, 1000, 1.0)), (1, 0, 0));
+    let both = [Signer::new().certificate(), signer.certificate()];
+    assert!(known.learn(&both));
+    assert!(!known.learn(&both) && !known.learn(&[]));
+    assert_eq!(due(&known, 0, 0.0), 0, "its authority does not sign any more");
+}
