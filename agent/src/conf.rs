@@ -9,6 +9,8 @@
 
 mod file;
 
+mod access;
+
 mod redis;
 
 mod nodes;
@@ -20,6 +22,7 @@ mod keeps;
 #[cfg(test)]
 mod goldens;
 
+pub use access::{AccessError, Adjustment, Live, access, setuser, user_probe};
 pub use file::{ConfFile, FileKeeper};
 pub use keeps::{Keeps, keeps};
 pub use nodes::nodes_conf;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    adjust::{AdjustError, adjust},
     config::RunAs,
     layout::InstanceDir,
     process::{Process, SpawnError},
@@ -32,6 +33,9 @@ pub enum StepError {
     /// The server was not started.
     #[error(transparent)]
     Spawn(#[from] SpawnError),
+    /// The server does not take what it is told.
+    #[error(transparent)]
+    Adjust(#[from] AdjustError),
     /// The lock was taken between look and step.
     #[error("something runs in {0}; it is not moved")]
     Busy(PathBuf),
@@ -68,7 +72,7 @@ pub fn perform(step: &Step, dir: &InstanceDir, tools: &Tools) -> Result<Done, St
             dir.establish(stamp, files).map_err(write(dir.path()))?;
             Ok(Done::Changed)
         }
-        Step::Start { files } => {
+        Step::Start { files, .. } => {
             dir.write_files(files).map_err(write(dir.path().join("redis.conf")))?;
             Ok(Done::Started(Process::spawn(dir, &tools.server, tools.run_as.as_ref())?))
         }
@@ -80,8 +84,24 @@ pub fn perform(step: &Step, dir: &InstanceDir, tools: &Tools) -> Result<Done, St
             crate::process::Found::Nothing => dir.set_aside(stamp).map(Done::Aside).map_err(write(dir.path())),
             _ => Err(StepError::Busy(dir.path())),
         },
+        // The rest of it is said to the server, which answers in its own time.
+        Step::Adjust { files, .. } => {
+            dir.write_files(files).map_err(write(dir.path()))?;
+            Ok(Done::Changed)
+        }
         Step::Stop | Step::Kill => Ok(Done::Changed),
     }
+}
+
+/// Performs one step to its end.
+pub async fn carry_out(step: Step, dir: InstanceDir, tools: Tools) -> Result<Done, StepError> {
+    let (files, place) = (step.clone(), dir.clone());
+    let written = tokio::task::spawn_blocking(move || perform(&files, &place, &tools)).await;
+    let done = written.map_err(|error| StepError::Write(dir.path(), io::Error::other(error)))??;
+    if let Step::Adjust { live, logins, address, .. } = &step {
+        adjust(&dir, live, logins, *address).await?;
+    }
+    Ok(done)
 }
 
 /// The end of what a server wrote before it went: its last words, for people.

@@ -9,7 +9,7 @@ use std::{
 
 use muster_proto::{
     ClusterAssignment, ClusterName, HostAssignment, InstanceAssignment, NodeId, NodeView, Port, PortSet, PortUse, Role,
-    Topology, view,
+    Sha256, Topology, view,
 };
 use tokio::task::AbortHandle;
 
@@ -43,6 +43,8 @@ pub struct Instance {
     pub starts: u32,
     /// The last failed step here.
     pub failed: Option<(String, Duration)>,
+    /// The users and certificates that its process is known to have; none after it was found again.
+    pub applied: Option<Sha256>,
     /// Watches its exit and asks for its views; ended with it.
     pub watchers: Vec<AbortHandle>,
     looked: Option<(Directory, Instant)>,
@@ -168,6 +170,7 @@ impl Instance {
             past: Past::default(),
             starts: 0,
             failed: None,
+            applied: None,
             watchers: Vec::new(),
             looked: None,
         }
@@ -182,7 +185,10 @@ impl Instance {
         if self.process.is_none() {
             (self.process, self.unknown) = match Process::find(&self.dir) {
                 Found::Nothing => (None, None),
-                Found::Ours(process) => (Some(process), None),
+                Found::Ours(process) => {
+                    self.applied = None;
+                    (Some(process), None)
+                }
                 Found::Unknown(why) => (None, Some(why)),
             };
         }
@@ -216,6 +222,7 @@ impl Instance {
             answer: self.answer.clone(),
             past: self.past.clone(),
             failed: self.failed.clone(),
+            applied: self.applied,
         }
     }
 }

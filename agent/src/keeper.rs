@@ -24,6 +24,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    certify::{Certificates, Certifier},
     config::Config,
     execute::{self, Done, Tools},
     identity::Papers,
@@ -56,6 +57,8 @@ pub enum Event {
     Exited(Port, i32),
     /// A process has said something.
     Answered(Port, i32, Answer),
+    /// Instances have other certificates than before.
+    Certified,
 }
 
 /// The outcome of the last pass.
@@ -74,6 +77,8 @@ pub struct Keeper {
     inventory: Inventory,
     server: Binary,
     assignment: watch::Sender<Arc<HostAssignment>>,
+    certificates: watch::Receiver<Arc<Certificates>>,
+    certifier: Option<Certifier>,
     published: watch::Sender<Published>,
     events: mpsc::Receiver<Event>,
     bell: mpsc::Sender<Event>,
@@ -134,6 +139,16 @@ impl Keeper {
         let (bell, events) = mpsc::channel(1024);
         let (assignment, assigned) = watch::channel(Arc::new(ledger.assignment().clone()));
         let (published, publication) = watch::channel(Published { report: Arc::new(report), passes: 0 });
+        let (certified, certificates) = watch::channel(Arc::default());
+        let certifier = Certifier {
+            endpoint: config.coordinator.clone(),
+            papers: Papers::in_dir(&layout.agent_dir()),
+            host: config.name.clone(),
+            dir: layout.agent_dir().join("tls"),
+            assignment: assigned.clone(),
+            certificates: certified,
+            bell: bell.clone(),
+        };
         let tasks = Tasks::new(config.clone(), layout.clone(), assigned);
         let link = Link::new(
             config.coordinator.clone(),
@@ -150,6 +165,8 @@ impl Keeper {
             ledger,
             server,
             assignment,
+            certificates,
+            certifier: Some(certifier),
             published,
             events,
             bell,
@@ -167,6 +184,9 @@ impl Keeper {
         tracing::info!(version = VERSION, "{}", self.config);
         if let Some(link) = self.link.take() {
             tokio::spawn(link.run(shutdown.clone()));
+        }
+        if let Some(certifier) = self.certifier.take() {
+            tokio::spawn(certifier.run(shutdown.clone()));
         }
         self.passes().await;
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -210,6 +230,7 @@ impl Keeper {
                 self.exited(port, pid);
                 true
             }
+            Event::Certified => true,
             Event::Answered(port, pid, answer) => {
                 let instance = self.inventory.instance(port);
                 if instance.process.as_ref().is_none_or(|process| process.pid() != pid) {
@@ -286,6 +307,7 @@ impl Keeper {
         let rules = Rules {
             server: self.server.found.as_ref().map(|server| server.version).map_err(Clone::clone),
             stop_patience: self.config.stop_patience,
+            certificates: self.certificates.borrow().clone(),
         };
         let verdicts = reconcile::plan(&assignment, &seen, &rules, self.inventory.now());
         self.say(&verdicts);
@@ -341,12 +363,20 @@ impl Keeper {
                 tracing::error!(%port, %error, "cannot signal the server");
             }
             let (dir, tools) = (instance.dir.clone(), tools.clone());
-            work.spawn_blocking(move || (port, execute::perform(&step, &dir, &tools)));
+            let applied = match &step {
+                Step::Start { applied, .. } => *applied,
+                Step::Adjust { live, .. } => Some(live.fingerprint),
+                _ => instance.applied,
+            };
+            work.spawn(async move { (port, applied, execute::carry_out(step, dir, tools).await) });
         }
         let acted = !work.is_empty();
-        for (port, outcome) in work.join_all().await {
+        for (port, applied, outcome) in work.join_all().await {
             let retry = self.inventory.now() + RETRY;
             let instance = self.inventory.instance(port);
+            if outcome.is_ok() {
+                instance.applied = applied;
+            }
             instance.forget_look();
             instance.failed = outcome.as_ref().err().map(|error| (error.words(), retry));
             match outcome {

@@ -9,6 +9,8 @@
 //!
 //! Reading order: the modules as they stand below; [`keeper`] is where they meet.
 
+pub mod adjust;
+pub mod certify;
 pub mod conf;
 pub mod config;
 pub mod dial;

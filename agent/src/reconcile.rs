@@ -4,14 +4,16 @@
 //! nothing happens before. A step leaves its executor nothing to choose; every file of it is rendered before any file
 //! of the host is written.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use muster_proto::{
-    ClusterAssignment, HostAssignment, InstanceAssignment, InstanceState, NodeView, Port, ServerVersion, Want,
+    ClusterAssignment, HostAssignment, InstanceAssignment, InstanceState, NodeView, Port, ServerVersion, Sha256, Want,
+    acl::Login,
 };
 
 use crate::{
-    conf::{self, ConfFile, ConfInput},
+    certify::Certificates,
+    conf::{self, AccessError, ConfFile, ConfInput, Live},
     layout::{Directory, Stamp},
     restart::{self, Past, Restart, Stake},
 };
@@ -72,6 +74,8 @@ pub struct Seen {
     pub stake: Stake,
     /// The last step here failed, with these words; not before that time again.
     pub failed: Option<(String, Duration)>,
+    /// The users and certificates that its process is known to have, by their fingerprint.
+    pub applied: Option<Sha256>,
 }
 
 /// One thing to do, complete.
@@ -88,6 +92,19 @@ pub enum Step {
     Start {
         /// What it reads, to be written first where it differs.
         files: Vec<ConfFile>,
+        /// The fingerprint of the users and certificates among them.
+        applied: Option<Sha256>,
+    },
+    /// Give a running server its new users and certificates.
+    Adjust {
+        /// What it reads at its next start, to be written first where it differs.
+        files: Vec<ConfFile>,
+        /// What it is told.
+        live: Live,
+        /// What the agent logs in with: the first that is accepted.
+        logins: Vec<Login>,
+        /// Where it shows its certificate.
+        address: SocketAddr,
     },
     /// Ask the server to stop (SIGTERM).
     Stop,
@@ -125,6 +142,8 @@ pub struct Rules {
     pub server: Result<ServerVersion, String>,
     /// Patience of SIGTERM.
     pub stop_patience: Duration,
+    /// Certificates of instances, by cluster.
+    pub certificates: Arc<Certificates>,
 }
 
 impl Verdict {
@@ -289,13 +308,20 @@ impl Case<'_> {
         self.rules.server.clone().map_err(|why| Box::new(Verdict::blocked(why)))
     }
 
-    /// What the server reads at every start.
-    fn files(&self, version: ServerVersion) -> Result<Vec<ConfFile>, Box<Verdict>> {
+    /// What the server reads at every start, and what a running one is told of it.
+    fn files(&self, version: ServerVersion) -> Result<(Vec<ConfFile>, Option<Live>), Box<Verdict>> {
         let missing = || Box::new(Verdict::blocked(format!("node {} is not in the topology", self.instance.node_id)));
         let member = self.cluster.member(self.instance.node_id).ok_or_else(missing)?;
         let input =
             ConfInput { version, member, cluster: self.cluster, dir: &self.seen.path, socket: &self.seen.socket };
-        Ok(vec![ConfFile::read_only("redis.conf", conf::redis_conf(&input))])
+        let certified = self.rules.certificates.get(&self.cluster.cluster_id);
+        let (mut files, live) =
+            conf::access(version, self.cluster, &self.seen.path, certified).map_err(|error| match error {
+                AccessError::NoCertificate(_) => Box::new(Verdict::wait(self.down(), error.to_string())),
+                AccessError::NoUsers(_) => Box::new(Verdict::blocked(error.to_string())),
+            })?;
+        files.insert(0, ConfFile::read_only("redis.conf", conf::redis_conf(&input)));
+        Ok((files, live))
     }
 
     fn prepare(&self, stamp: Stamp) -> Verdict {
@@ -305,7 +331,7 @@ impl Case<'_> {
                 || Box::new(Verdict::blocked(format!("the nodes.conf of {version} is not known to this version")));
             let dialect = version.dialect().ok_or_else(unknown)?;
             let nodes_conf = conf::nodes_conf(dialect, &self.cluster.members, self.instance.node_id);
-            let mut files = self.files(version)?;
+            let (mut files, _) = self.files(version)?;
             files.push(ConfFile::first("nodes.conf", nodes_conf));
             Ok(Step::Prepare { stamp, files })
         };
@@ -330,19 +356,53 @@ impl Case<'_> {
 
     fn alive(&self) -> Verdict {
         match &self.seen.answer {
-            Answer::View(_) => Verdict::fine(InstanceState::Running),
+            Answer::View(_) => self.adjusted(),
             Answer::Loading => Verdict::wait(InstanceState::Starting, "loading its data set"),
             Answer::Silent(why) => Verdict::wait(InstanceState::Starting, format!("does not answer: {why}")),
         }
     }
 
+    /// A server that runs has the users and certificates that are assigned, or is given them.
+    fn adjusted(&self) -> Verdict {
+        let fine = Verdict::fine(InstanceState::Running);
+        if self.cluster.users.is_none() && self.cluster.tls.is_none() {
+            return fine;
+        }
+        let (files, live) = match self.version().and_then(|version| self.files(version)) {
+            Ok((files, Some(live))) => (files, live),
+            Ok((_, None)) => return fine,
+            // It runs; what it was given before still holds.
+            Err(verdict) => return Verdict { state: InstanceState::Running, ..*verdict },
+        };
+        if self.seen.applied == Some(live.fingerprint) {
+            return fine;
+        }
+        let Some(member) = self.cluster.member(self.instance.node_id) else { return fine };
+        let logins = self.cluster.users.as_ref().map(|users| users.admin.clone()).unwrap_or_default();
+        let address = SocketAddr::new(member.address, member.port.get());
+        let step = Step::Adjust { files, live, logins, address };
+        Verdict::act(InstanceState::Running, "giving it its users and certificates", step)
+    }
+
+    /// How it is doing while nothing runs: with a directory or without one.
+    fn down(&self) -> InstanceState {
+        match self.seen.directory {
+            Directory::Stamped(_) => InstanceState::Prepared,
+            Directory::Free | Directory::Foreign(_) | Directory::Unreadable(_) => InstanceState::Absent,
+        }
+    }
+
     fn start(&self) -> Verdict {
-        let files = match self.version().and_then(|version| self.files(version)) {
+        let (files, live) = match self.version().and_then(|version| self.files(version)) {
             Ok(files) => files,
             Err(verdict) => return *verdict,
         };
         match restart::decide(&self.seen.past, self.seen.stake, self.now) {
-            Restart::Now => Verdict::act(InstanceState::Down, "starting it", Step::Start { files }),
+            Restart::Now => Verdict::act(
+                InstanceState::Down,
+                "starting it",
+                Step::Start { files, applied: live.map(|live| live.fingerprint) },
+            ),
             Restart::At(due, why) => Verdict::wait(InstanceState::Down, why).at(due),
             Restart::Held(why) => Verdict::blocked(why),
         }

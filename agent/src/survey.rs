@@ -12,7 +12,7 @@ use std::{
 };
 
 use muster_proto::{
-    BusOffset, Port, ServerVersion, Setting,
+    Auth, BusOffset, Port, ServerVersion, Setting, Tls,
     convert::millis,
     report::Server,
     wire::{self, KernelFacts, PortFact, SurveyResult, Unreached},
@@ -82,6 +82,10 @@ pub async fn survey(config: &Config, layout: &Layout, task: &wire::Survey) -> Re
         Ok(server) => try_settings(&server.path, &settings).await.err().unwrap_or_default(),
         Err(_) => String::new(),
     };
+    let (auth_error, tls_error) = match &server {
+        Ok(server) => access_errors(server, task).await,
+        Err(_) => (String::new(), String::new()),
+    };
     let mut held = Held::default();
     let facts = ports.into_iter().map(|port| port_fact(config.address, layout, port, offset, &mut held)).collect();
     let (disk_free_bytes, disk_error) = disk(layout.base());
@@ -94,10 +98,48 @@ pub async fn survey(config: &Config, layout: &Layout, task: &wire::Survey) -> Re
         kernel: Some(kernel()),
         disk_free_bytes,
         disk_error,
-        auth_error: String::new(),
-        tls_error: String::new(),
+        auth_error,
+        tls_error,
     };
     Ok((result, held))
+}
+
+/// Whether the server can have the spec's users and speak its TLS: it is asked itself.
+async fn access_errors(server: &Server, task: &wire::Survey) -> (String, String) {
+    let auth = Auth::try_from(task.auth.clone().unwrap_or_default());
+    let auth_error = match auth {
+        Err(error) => error.to_string(),
+        Ok(Auth::None) => String::new(),
+        Ok(Auth::Passwords(_)) if server.version.major < 6 => {
+            format!("{} knows no users; they came with Redis 6.0", server.version)
+        }
+        Ok(Auth::Passwords(acl)) => {
+            let lines = conf::user_probe(server.version, &acl);
+            try_settings(&server.path, &lines).await.err().unwrap_or_default()
+        }
+    };
+    let tls_error = match Tls::from(task.tls.clone().unwrap_or_default()) {
+        Tls::Off => String::new(),
+        Tls::Issued => speaks_tls(&server.path).await,
+        Tls::Files(files) => {
+            let unreadable = [&files.cert, &files.key, &files.ca].into_iter().find_map(|path| {
+                let read = fs::read_to_string(path).map_err(|error| plain(&error));
+                let pem = |text: String| if text.contains("-----BEGIN ") { Ok(()) } else { Err("not PEM".to_owned()) };
+                read.and_then(pem).err().map(|why| format!("{}: {why}", path.display()))
+            });
+            match unreadable {
+                Some(why) => why,
+                None => speaks_tls(&server.path).await,
+            }
+        }
+    };
+    (auth_error, tls_error)
+}
+
+/// A server that was built without TLS knows none of its settings.
+async fn speaks_tls(server: &str) -> String {
+    let line = Setting { key: "tls-replication".into(), value: "no".into() };
+    try_settings(server, &[line]).await.err().map(|why| format!("it was built without TLS ({why})")).unwrap_or_default()
 }
 
 fn port_fact(address: IpAddr, layout: &Layout, port: Port, offset: BusOffset, held: &mut Held) -> PortFact {

@@ -5,7 +5,7 @@
 
 use std::{path::Path, time::Duration};
 
-use muster_proto::{NodeView, Sha256, slots::key_in, topology::Role, view};
+use muster_proto::{NodeView, Sha256, acl::Login, slots::key_in, topology::Role, view};
 use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, aio::MultiplexedConnection, cmd};
 
 use crate::reconcile::Answer;
@@ -35,13 +35,37 @@ pub enum TalkError {
 pub struct Talk(MultiplexedConnection);
 
 impl Talk {
-    /// Connects; fails at once when nobody listens.
-    pub async fn connect(socket: &Path) -> Result<Self, TalkError> {
+    /// Connects, and logs in with the first that is accepted; fails at once when nobody listens.
+    pub async fn connect(socket: &Path, logins: &[Login]) -> Result<Self, TalkError> {
         let client = Client::open(format!("unix://{}", socket.display()))?;
         let config = AsyncConnectionConfig::new()
             .set_response_timeout(Some(ANSWER))
             .set_connection_timeout(Some(Duration::from_secs(1)));
-        Ok(Self(client.get_multiplexed_async_connection_with_config(&config).await?))
+        let mut talk = Self(client.get_multiplexed_async_connection_with_config(&config).await?);
+        let mut refused = None;
+        for login in logins {
+            let mut auth = cmd("AUTH");
+            auth.arg(&login.user).arg(login.password.expose());
+            match auth.query_async::<()>(&mut talk.0).await {
+                Ok(()) => return Ok(talk),
+                Err(error) => refused = Some(error),
+            }
+        }
+        // A server that was started before there were users knows none, and lets everybody in.
+        match refused {
+            Some(error) if talk.tell(&cmd("PING")).await.is_err() => Err(error.into()),
+            _ => Ok(talk),
+        }
+    }
+
+    /// Says something that is answered with OK.
+    pub async fn tell(&mut self, command: &Cmd) -> Result<(), TalkError> {
+        Ok(command.query_async::<redis::Value>(&mut self.0).await.map(drop)?)
+    }
+
+    /// Asks something.
+    pub async fn ask<T: redis::FromRedisValue>(&mut self, command: &Cmd) -> Result<T, TalkError> {
+        Ok(command.query_async(&mut self.0).await?)
     }
 
     async fn text(&mut self, command: &Cmd) -> Result<String, TalkError> {

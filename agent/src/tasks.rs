@@ -8,11 +8,11 @@ use std::{
 };
 
 use muster_proto::{
-    ClusterAssignment, HostAssignment, Port,
+    ClusterAssignment, HostAssignment, InstanceTls, Port,
     wire::{self, task::Kind, task_result::Outcome},
 };
 use tokio::{
-    sync::{Mutex as AsyncMutex, OnceCell, watch},
+    sync::{Mutex as AsyncMutex, OnceCell, watch::Receiver},
     task::JoinSet,
 };
 
@@ -22,6 +22,7 @@ use crate::{
     smoke,
     survey::{self, Held},
     talk::Talk,
+    watch,
 };
 
 /// Answers kept for those who ask again.
@@ -34,14 +35,14 @@ type Answer = Arc<OnceCell<Outcome>>;
 pub struct Tasks {
     config: Config,
     layout: Layout,
-    assignment: watch::Receiver<Arc<HostAssignment>>,
+    assignment: Receiver<Arc<HostAssignment>>,
     held: AsyncMutex<(Held, u64)>,
     answers: Mutex<(HashMap<String, Answer>, VecDeque<String>)>,
 }
 
 impl Tasks {
     /// With the assignment as it changes.
-    pub fn new(config: Config, layout: Layout, assignment: watch::Receiver<Arc<HostAssignment>>) -> Arc<Self> {
+    pub fn new(config: Config, layout: Layout, assignment: Receiver<Arc<HostAssignment>>) -> Arc<Self> {
         let held = AsyncMutex::new((Held::default(), 0));
         Arc::new(Self { config, layout, assignment, held, answers: Mutex::default() })
     }
@@ -79,9 +80,9 @@ impl Tasks {
             }
             Some(Kind::Canary(task)) => self.canary(task).await.map(Outcome::Canary),
             Some(Kind::Probe(task)) => self.probe(&task.cluster).await.map(Outcome::Probe),
-            Some(Kind::Smoke(task)) => {
-                smoke::smoke(task).await.map(|steps| Outcome::Smoke(wire::SmokeResult { steps }))
-            }
+            Some(Kind::Smoke(task)) => smoke::smoke(&task, self.access(&task.cluster)?)
+                .await
+                .map(|steps| Outcome::Smoke(wire::SmokeResult { steps })),
             None => Err("this task is not known to this agent; upgrade it".into()),
         }
     }
@@ -112,15 +113,31 @@ impl Tasks {
         found.ok_or_else(|| format!("this host has no instance of cluster {name}"))
     }
 
+    /// How to be a client of a cluster: a host without instances of it knows no password.
+    fn access(&self, name: &str) -> Result<smoke::Access, String> {
+        let Ok(cluster) = self.cluster(name) else { return Ok(smoke::Access::default()) };
+        let login = cluster.users.as_ref().and_then(|users| users.admin.first().cloned());
+        let authorities = match &cluster.tls {
+            None => None,
+            Some(InstanceTls::Issued { ca_pem, .. }) => Some(ca_pem.clone().into_bytes()),
+            Some(InstanceTls::Files(files)) => {
+                let read = std::fs::read(&files.ca);
+                Some(read.map_err(|error| format!("{}: {error}", files.ca.display()))?)
+            }
+        };
+        Ok(smoke::Access { login, authorities })
+    }
+
     async fn canary(&self, task: wire::Canary) -> Result<wire::CanaryResult, String> {
-        self.cluster(&task.cluster)?;
+        let logins = watch::logins(&self.cluster(&task.cluster)?);
         let patience = Duration::from_millis(task.timeout_ms.clamp(1, 4_000).into());
         let mut tries = JoinSet::new();
         for number in task.ports {
             let port = Port::try_from(number).map_err(|error| error.to_string())?;
-            let socket = self.layout.instance(port).socket();
+            let (socket, logins) = (self.layout.instance(port).socket(), logins.clone());
             tries.spawn(async move {
-                let tried = async { Talk::connect(&socket).await?.canary(task.replicas, patience).await }.await;
+                let tried =
+                    async { Talk::connect(&socket, &logins).await?.canary(task.replicas, patience).await }.await;
                 let error = tried.as_ref().err().map(ToString::to_string).unwrap_or_default();
                 wire::CanaryPort { port: number, error, acknowledged: tried.unwrap_or(0) }
             });
@@ -136,7 +153,8 @@ impl Tasks {
         let mut asked = JoinSet::new();
         for wanted in &cluster.instances {
             let (port, socket) = (wanted.port, self.layout.instance(wanted.port).socket());
-            asked.spawn(async move { (port, async { Talk::connect(&socket).await?.view(None).await }.await) });
+            let logins = watch::logins(&cluster);
+            asked.spawn(async move { (port, async { Talk::connect(&socket, &logins).await?.view(None).await }.await) });
         }
         let mut answers: BTreeMap<Port, _> = asked.join_all().await.into_iter().collect();
         let instances = cluster.instances.iter().map(|wanted| {

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use muster_proto::{ClusterAssignment, NodeView, Port, Role, Sha256};
+use muster_proto::{ClusterAssignment, NodeView, Port, Role, Sha256, acl::Login};
 use tokio::{sync::mpsc, task::AbortHandle, time::sleep};
 
 use crate::{keeper::Event, process::Process, reconcile::Answer, talk::Talk};
@@ -23,12 +23,19 @@ pub struct Expected {
     pub replicas: u32,
     /// Until formation is proved, look often.
     pub formed: bool,
+    /// What to log in with: the first that is accepted.
+    pub logins: Vec<Login>,
 }
 
 impl Expected {
     /// Of one instance of a cluster.
     pub fn of(cluster: &ClusterAssignment) -> Self {
-        Self { digest: cluster.topology().digest(), replicas: cluster.replicas, formed: cluster.formed }
+        Self {
+            digest: cluster.topology().digest(),
+            replicas: cluster.replicas,
+            formed: cluster.formed,
+            logins: logins(cluster),
+        }
     }
 
     fn pace(&self, answer: &Answer) -> Duration {
@@ -48,6 +55,11 @@ impl Expected {
         };
         view.cluster_ok && synced && view.troubles.is_empty() && view.digest == self.digest
     }
+}
+
+/// What the agent logs in to the instances of a cluster with.
+pub fn logins(cluster: &ClusterAssignment) -> Vec<Login> {
+    cluster.users.as_ref().map(|users| users.admin.clone()).unwrap_or_default()
 }
 
 /// Starts both watchers of a process.
@@ -72,7 +84,7 @@ pub fn watch(
 async fn ask(port: Port, pid: i32, socket: PathBuf, expected: Expected, events: mpsc::Sender<Event>) {
     let mut said = None;
     loop {
-        let broken = match Talk::connect(&socket).await {
+        let broken = match Talk::connect(&socket, &expected.logins).await {
             Ok(mut talk) => match converse(&mut talk, port, pid, &expected, &events, &mut said).await {
                 Ok(()) => return,
                 Err(error) => error.to_string(),

@@ -223,6 +223,13 @@ pub fn client(believes: &Believes, identity: Option<&Identity>) -> Result<Arc<Cl
     Ok(Arc::new(config))
 }
 
+/// What any client of a server speaks that these authorities have certified, TLS 1.2 and 1.3, without a certificate.
+pub fn plain_client(authorities: &[Vec<u8>]) -> Result<Arc<ClientConfig>> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions()?.with_root_certificates(roots(authorities)?);
+    Ok(Arc::new(builder.with_no_client_auth()))
+}
+
 /// Authorities as the TLS library wants them.
 pub fn roots(authorities: &[Vec<u8>]) -> Result<RootCertStore> {
     let mut roots = RootCertStore::empty();

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use crate::{
     NodeId, SlotRange,
+    ports::DEFAULT_BUS_OFFSET,
     topology::{Node, Role, Topology},
 };
 
@@ -112,7 +113,11 @@ fn endpoint(field: &str, myself: bool) -> Result<(IpAddr, u16, u16), String> {
         "" if myself => IpAddr::from([0, 0, 0, 0]),
         ip => ip.trim_matches(['[', ']']).parse().map_err(|_| wrong())?,
     };
-    Ok((ip, port.parse().map_err(|_| wrong())?, bus.parse().map_err(|_| wrong())?))
+    let (port, bus): (u16, u16) = (port.parse().map_err(|_| wrong())?, bus.parse().map_err(|_| wrong())?);
+    // Who asks without TLS is shown the plain port (`clusterNodeClientPort`, cluster_legacy.c, from 7.2 on), and a node
+    // that speaks TLS alone has none. Its client port is as far from the bus port as ever.
+    let port = if port == 0 { bus.saturating_sub(DEFAULT_BUS_OFFSET) } else { port };
+    Ok((ip, port, bus))
 }
 
 /// Slots that are served; those on the move (`[93-<-id]`) are still counted where they are.

@@ -10,7 +10,9 @@ use std::{
     path::Path,
 };
 
-use muster_proto::{ClusterAssignment, Member, ServerVersion};
+use muster_proto::{ClusterAssignment, InstanceTls, Member, ServerVersion};
+
+use super::access::quoted_secret;
 
 /// All that a `redis.conf` depends on.
 #[derive(Debug, Clone, Copy)]
@@ -41,11 +43,25 @@ pub fn redis_conf(input: &ConfInput) -> String {
     ));
 
     conf.group("Clients and peers reach the instance at its host's address, the agent over a socket of its own.");
-    conf.line("port", member.port);
+    if cluster.tls.is_some() {
+        // TLS alone: a client that does not speak it is not heard.
+        conf.line("port", 0);
+        conf.line("tls-port", member.port);
+    } else {
+        conf.line("port", member.port);
+    }
     conf.line("bind", member.address);
     conf.line("protected-mode", "no");
     conf.line("unixsocket", quoted(socket));
     conf.line("unixsocketperm", "700");
+
+    tls(&mut conf, cluster, dir);
+    if let Some(users) = &cluster.users {
+        conf.group("Who may log in, by the hashes of their passwords; and as whom this one logs in to its master.");
+        conf.line("aclfile", quoted(&dir.join("users.acl")));
+        conf.line("masteruser", &users.replica.user);
+        conf.line("masterauth", quoted_secret(&users.replica.password));
+    }
 
     conf.group("A node of the cluster, under the one address that its peers are told.");
     conf.line("cluster-enabled", "yes");
@@ -97,6 +113,23 @@ pub fn redis_conf(input: &ConfInput) -> String {
         cluster.settings.iter().for_each(|setting| conf.line(&setting.key, &setting.value));
     }
     conf.0
+}
+
+/// Clients need a password and no certificate; the bus demands one of everybody (cluster.c).
+fn tls(conf: &mut Conf, cluster: &ClusterAssignment, dir: &Path) {
+    let files = match &cluster.tls {
+        None => return,
+        Some(InstanceTls::Issued { .. }) => ["tls.crt", "tls.key", "ca.crt"].map(|name| dir.join(name)),
+        Some(InstanceTls::Files(files)) => [files.cert.clone(), files.key.clone(), files.ca.clone()],
+    };
+    conf.group("TLS for clients, for replicas and on the bus.");
+    conf.line("tls-cluster", "yes");
+    conf.line("tls-replication", "yes");
+    conf.line("tls-auth-clients", "optional");
+    conf.line("tls-protocols", "\"TLSv1.2 TLSv1.3\"");
+    for (key, path) in ["tls-cert-file", "tls-key-file", "tls-ca-cert-file"].into_iter().zip(files) {
+        conf.line(key, quoted(&path));
+    }
 }
 
 /// `set-proc-title` came with 6.2. Before, the title is always set, and the environment in `/proc/PID/environ` is lost.

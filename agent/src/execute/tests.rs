@@ -22,7 +22,7 @@ fn prepare() -> Step {
 }
 
 fn start() -> Step {
-    Step::Start { files: vec![ConfFile::read_only("redis.conf", "exec sleep 1000")] }
+    Step::Start { files: vec![ConfFile::read_only("redis.conf", "exec sleep 1000")], applied: None }
 }
 
 fn refused(step: &Step, dir: &InstanceDir, tools: &Tools, expected: Expect) {

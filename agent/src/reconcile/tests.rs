@@ -31,6 +31,7 @@ impl World {
             past: Past::default(),
             stake,
             failed: None,
+            applied: None,
         }
     }
 
@@ -45,7 +46,7 @@ impl World {
 }
 
 fn rules() -> Rules {
-    Rules { server: Ok("redis 7.0.15".parse().unwrap()), stop_patience: PATIENCE }
+    Rules { server: Ok("redis 7.0.15".parse().unwrap()), stop_patience: PATIENCE, certificates: Arc::default() }
 }
 
 fn directories() -> Vec<(&'static str, Directory)> {
@@ -103,6 +104,7 @@ fn name(step: &Step) -> &'static str {
     match step {
         Step::Prepare { .. } => "PREPARE",
         Step::Start { .. } => "START",
+        Step::Adjust { .. } => "ADJUST",
         Step::Stop => "STOP",
         Step::Kill => "KILL",
         Step::Latch { .. } => "LATCH",

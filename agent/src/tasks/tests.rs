@@ -16,7 +16,7 @@ fn address() -> IpAddr {
 
 struct Agent {
     tasks: Arc<Tasks>,
-    _assignment: watch::Sender<Arc<HostAssignment>>,
+    _assignment: tokio::sync::watch::Sender<Arc<HostAssignment>>,
     _base: tempfile::TempDir,
     _alone: std::sync::MutexGuard<'static, ()>,
 }
@@ -25,7 +25,7 @@ fn agent() -> Agent {
     let alone = alone();
     let (base, layout) = layout();
     let config = Config { address: address(), redis_server: Some("/bin/true".into()), ..samples::config(base.path()) };
-    let (assignment, assigned) = watch::channel(Arc::new(samples::assignment(Want::Running, false)));
+    let (assignment, assigned) = tokio::sync::watch::channel(Arc::new(samples::assignment(Want::Running, false)));
     Agent { tasks: Tasks::new(config, layout, assigned), _assignment: assignment, _base: base, _alone: alone }
 }
 
