@@ -1,34 +1,29 @@
 //! Files that are there in whole or not at all, also after a power cut.
 //!
 //! Every write goes to a temporary name, is synced, renamed into place, and the directory is synced (rename(2) is
-//! atomic, but only the directory's fsync makes it last).
+//! atomic, but only the directory's fsync makes it last). [`Tree`] does it; this is for paths of our own, below
+//! directories that nobody else can write to.
 
-use std::{
-    fs::{self, File, OpenOptions, Permissions},
-    io::{self, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
-    path::Path,
-};
+use std::{io, path::Path};
+
+use crate::tree::{Access, Tree};
 
 /// Writes a file with these bytes and this mode, replacing what was there at once.
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let parent = path.parent().ok_or_else(|| io::Error::other("a file has a parent directory"))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = parent.join(format!(".{name}.new"));
-    write_plain(&temporary, bytes, mode)?;
-    fs::rename(&temporary, path)?;
-    sync_dir(parent)
+    let (parent, name) = split(path)?;
+    parent.write(name, bytes, Access::ours(mode))
 }
 
-/// Writes and syncs a file under its own name: for directories that are not yet in place themselves.
+/// Makes and syncs a file under its own name: for what is not in place yet.
 pub fn write_plain(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
-    file.set_permissions(Permissions::from_mode(mode))?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    let (parent, name) = split(path)?;
+    parent.replace(name, bytes, Access::ours(mode)).map(drop)
 }
 
-/// Makes renames and creations inside a directory last.
-pub fn sync_dir(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+fn split(path: &Path) -> io::Result<(Tree, &str)> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    match path.parent().zip(name) {
+        Some((parent, name)) => Ok((Tree::open(parent)?, name)),
+        None => Err(io::Error::new(io::ErrorKind::InvalidInput, "a file has a parent directory and a name")),
+    }
 }

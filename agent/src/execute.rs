@@ -1,9 +1,6 @@
 //! Does what was planned: one short arm a step, each of them safe to do again.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{io, path::PathBuf};
 
 use crate::{
     adjust::{AdjustError, adjust},
@@ -104,19 +101,18 @@ pub async fn carry_out(step: Step, dir: InstanceDir, tools: Tools) -> Result<Don
     Ok(done)
 }
 
-/// The end of what a server wrote before it went: its last words, for people.
+/// The end of what a server wrote before it went: its last words, for people. Whoever broke into a server chooses
+/// them, so nothing in them moves a terminal's cursor.
 pub fn last_words(dir: &InstanceDir) -> String {
-    let fatal = tail(&dir.output());
-    let words = if fatal.is_empty() { tail(&dir.log()) } else { fatal };
-    words.join(" / ")
+    let [fatal, log] = dir.ends(2048).map(|end| last_lines(&end));
+    if fatal.is_empty() { log } else { fatal }.join(" / ")
 }
 
-fn tail(path: &Path) -> Vec<String> {
-    let text =
-        fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(2048)..]).into_owned());
-    let text = text.unwrap_or_default();
-    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(4)..].iter().map(|line| line.trim().to_owned()).collect()
+fn last_lines(end: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(end);
+    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let plain = |line: &&str| line.replace(|c: char| c.is_control(), "\u{fffd}");
+    lines[lines.len().saturating_sub(4)..].iter().map(plain).collect()
 }
 
 #[cfg(test)]

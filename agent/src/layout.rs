@@ -4,6 +4,9 @@
 //! [`InstanceDir`] can do is all that ever happens to a directory of data: look at it, put a finished one in its place,
 //! latch its stamp, set it aside. Nothing here deletes one.
 //!
+//! The directory of an instance belongs to the servers' user, who may have turned against us: it is only ever touched
+//! through [`Tree`]. The base directory and the others are ours alone, which is checked when they are taken into use.
+//!
 //! ```text
 //! <base_dir>/<port>/           redis.conf nodes.conf muster.json redis.log redis.sock, data
 //!            .locks/<port>.lock   held by the server's whole process tree
@@ -14,7 +17,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -24,10 +27,22 @@ use serde::{Deserialize, Serialize};
 use crate::{
     conf::{ConfFile, FileKeeper, Keeps},
     config::RunAs,
-    durable,
+    tree::{Access, Identity, Kind, Tree},
 };
 
 const STAMP: &str = "muster.json";
+const NODES_CONF: &str = "nodes.conf";
+const OUTPUT: &str = "output.log";
+const LOG: &str = "redis.log";
+
+/// The longest stamp that is read; ours have some hundred bytes.
+const STAMP_MAX: u64 = 64 << 10;
+/// The longest nodes.conf that is read: that of a thousand nodes has less than half of it.
+const NODES_MAX: u64 = 2 << 20;
+/// How many entries of a directory are looked at, and how many directories below it; a server makes a few dozen files
+/// and one directory.
+const ENTRIES: usize = 4096;
+const DIRECTORIES: usize = 64;
 
 /// Whose a directory is, and which life of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,19 +99,18 @@ pub struct InstanceDir {
 }
 
 impl Layout {
-    /// Makes what is missing of our own directories.
+    /// Makes what is missing of our own directories. Refuses a base directory that is a link, or that anybody but root
+    /// and us can write to.
     pub fn open(base: &Path, run_as: Option<RunAs>) -> io::Result<Self> {
-        if !base.exists() {
+        if fs::symlink_metadata(base).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             fs::create_dir_all(base)?;
             // Whatever the umask says: the servers' user must get to his own directories below.
             fs::set_permissions(base, fs::Permissions::from_mode(0o755))?;
         }
-        for (name, mode) in
-            [("agent", 0o700), ("agent/run", 0o700), (".locks", 0o700), (".staging", 0o711), (".trash", 0o700)]
-        {
-            let path = base.join(name);
-            fs::create_dir_all(&path)?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+        let tree = Tree::open_ours(base)?;
+        tree.keep("agent", 0o700)?.keep("run", 0o700)?;
+        for (name, mode) in [(".locks", 0o700), (".staging", 0o711), (".trash", 0o700)] {
+            tree.keep(name, mode)?;
         }
         Ok(Self { base: base.to_owned(), run_as })
     }
@@ -154,12 +168,12 @@ impl InstanceDir {
 
     /// What the server writes besides its log: its words before the log is open.
     pub fn output(&self) -> PathBuf {
-        self.path().join("output.log")
+        self.path().join(OUTPUT)
     }
 
     /// The server's log.
     pub fn log(&self) -> PathBuf {
-        self.path().join("redis.log")
+        self.path().join(LOG)
     }
 
     /// Held by the server and all its children.
@@ -173,143 +187,157 @@ impl InstanceDir {
     }
 
     /// The inode of the directory, which a server that lives in it has as its working directory.
-    pub fn inode(&self) -> Option<(u64, u64)> {
-        fs::metadata(self.path()).ok().map(|meta| (meta.dev(), meta.ino()))
+    pub fn inode(&self) -> Option<Identity> {
+        self.open().and_then(|dir| dir.identity()).ok()
+    }
+
+    /// The directory itself, if it is one. What lies in it may be anything.
+    pub fn open(&self) -> io::Result<Tree> {
+        Tree::open(&self.base)?.enter(&self.port.to_string())
     }
 
     /// Looks at what is there. Follows no symlink: a link in the place of a directory is somebody else's.
     pub fn look(&self) -> Directory {
-        let path = self.path();
-        let unreadable = |error: io::Error| Directory::Unreadable(format!("{}: {error}", path.display()));
-        match fs::symlink_metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Directory::Free,
+        let unreadable = |error: io::Error| Directory::Unreadable(format!("{}: {error}", self.path().display()));
+        let base = match Tree::open(&self.base) {
+            Ok(base) => base,
             Err(error) => return unreadable(error),
-            Ok(meta) if meta.is_symlink() => return Directory::Foreign("a symbolic link".into()),
-            Ok(meta) if !meta.is_dir() => return Directory::Foreign("a file".into()),
-            Ok(_) => {}
-        }
-        match fs::read(path.join(STAMP)) {
-            Ok(bytes) => match serde_json::from_slice::<Stamp>(&bytes) {
+        };
+        let name = self.port.to_string();
+        let dir = match base.kind(&name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Directory::Free,
+            Ok(Kind::Directory) => base.enter(&name),
+            Ok(other) => return Directory::Foreign(other.to_string()),
+            Err(error) => Err(error),
+        };
+        match dir.and_then(|dir| Ok((dir.read(STAMP, STAMP_MAX), dir))) {
+            Ok((Ok(bytes), _)) => match serde_json::from_slice::<Stamp>(&bytes) {
                 Ok(stamp) if stamp.port == self.port => Directory::Stamped(stamp),
                 Ok(stamp) => Directory::Foreign(format!("a directory stamped for port {}", stamp.port)),
-                Err(error) => Directory::Unreadable(format!("{}: {error}", path.join(STAMP).display())),
+                Err(error) => Directory::Unreadable(format!("{}: {error}", self.path().join(STAMP).display())),
             },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.look_unstamped(),
-            Err(error) => unreadable(error),
-        }
-    }
-
-    fn look_unstamped(&self) -> Directory {
-        match fs::read_dir(self.path()) {
-            Err(error) => Directory::Unreadable(format!("{}: {error}", self.path().display())),
-            Ok(entries) => {
-                let mut names: Vec<_> = entries
-                    .filter_map(Result::ok)
-                    .map(|entry| entry.file_name().to_string_lossy().into_owned())
-                    .collect();
-                names.sort();
-                match names.as_slice() {
-                    [] => Directory::Free,
-                    [only] => Directory::Foreign(format!("{only}, and no stamp of Muster")),
-                    [first, rest @ ..] => {
-                        Directory::Foreign(format!("{first} and {} more, and no stamp of Muster", rest.len()))
-                    }
-                }
+            Ok((Err(error), dir)) if error.kind() == io::ErrorKind::NotFound => {
+                dir.names(ENTRIES).map_or_else(unreadable, unstamped)
             }
+            Ok((Err(error), _)) | Err(error) => unreadable(error),
         }
     }
 
     /// Puts a complete new directory in place, in one step; refused by the kernel unless the place is free.
     pub fn establish(&self, stamp: &Stamp, files: &[ConfFile]) -> io::Result<()> {
-        let staged = self.base.join(".staging").join(format!("{}-{}", self.port, stamp.node_id));
+        let base = Tree::open(&self.base)?;
+        let staging = base.enter(".staging")?;
+        let name = format!("{}-{}", self.port, stamp.node_id);
         // An earlier try may have run out of disk.
-        clear(&staged)?;
-        fs::create_dir(&staged)?;
+        clear(&self.base.join(".staging").join(&name))?;
+        let staged = staging.make(&name)?;
         for file in files {
-            let path = staged.join(file.name);
-            durable::write_plain(&path, file.text.expose().as_bytes(), file.mode)?;
-            self.give(&path, file.keeper)?;
+            staged.replace(file.name, file.text.expose().as_bytes(), self.access(file))?;
         }
-        durable::write_plain(&staged.join(STAMP), &self.encode(stamp)?, 0o644)?;
-        self.own(&staged, 0o750)?;
-        durable::sync_dir(&staged)?;
-        fs::rename(&staged, self.path())?;
-        durable::sync_dir(&self.base)
+        staged.replace(STAMP, &self.encode(stamp)?, Access::ours(0o644))?;
+        let user = self.run_as.as_ref();
+        staged.give(Access { mode: 0o750, uid: user.map(|user| user.uid), gid: user.map(|user| user.gid) })?;
+        staged.sync()?;
+        staging.put(&name, &base, &self.port.to_string())
     }
 
     /// Writes those files anew that are not that already.
     pub fn write_files(&self, files: &[ConfFile]) -> io::Result<()> {
+        let dir = self.open()?;
         for file in files {
-            let path = self.path().join(file.name);
-            if fs::read(&path).is_ok_and(|bytes| bytes == file.text.expose().as_bytes()) {
-                continue;
+            let (bytes, access) = (file.text.expose().as_bytes(), self.access(file));
+            if !dir.holds(file.name, bytes, access) {
+                dir.write(file.name, bytes, access)?;
             }
-            durable::write(&path, file.text.expose().as_bytes(), file.mode)?;
-            self.give(&path, file.keeper)?;
         }
         Ok(())
     }
 
     /// Writes the stamp anew, with the formed latch set.
     pub fn latch(&self, stamp: &Stamp) -> io::Result<()> {
-        durable::write(&self.path().join(STAMP), &self.encode(&Stamp { formed: true, ..stamp.clone() })?, 0o644)
+        let latched = self.encode(&Stamp { formed: true, ..stamp.clone() })?;
+        self.open()?.write(STAMP, &latched, Access::ours(0o644))
     }
 
     /// Moves the directory into `.trash`, in one step. The caller has proved that nothing runs in it and that it never
-    /// was formed.
+    /// was formed. What is moved is a directory with that stamp, or nothing is.
     pub fn set_aside(&self, stamp: &Stamp) -> io::Result<PathBuf> {
+        let base = Tree::open(&self.base)?;
+        let place = self.port.to_string();
+        let dir = base.enter(&place)?;
+        let found = serde_json::from_slice::<Stamp>(&dir.read(STAMP, STAMP_MAX)?);
+        if !found.is_ok_and(|found| found.same_life(stamp)) {
+            return Err(io::Error::other("it does not carry the stamp that it is to be set aside with"));
+        }
         let name = format!("{}-{}-{}-life{}", self.port, stamp.cluster, stamp.node_id.short(), stamp.life);
-        let aside = self.base.join(".trash").join(name);
-        fs::rename(self.path(), &aside)?;
-        durable::sync_dir(&self.base.join(".trash"))?;
-        durable::sync_dir(&self.base)?;
-        Ok(aside)
+        base.move_away(&place, &dir, &base.enter(".trash")?, &name)?;
+        Ok(self.base.join(".trash").join(name))
     }
 
     /// nodes.conf as the server left it.
     pub fn nodes_conf(&self) -> io::Result<String> {
-        fs::read_to_string(self.path().join("nodes.conf"))
+        String::from_utf8(self.open()?.read(NODES_CONF, NODES_MAX)?).map_err(io::Error::other)
+    }
+
+    /// A new file for what the server writes before its log is open. For every start anew, so that the last words of
+    /// one server are never taken for another's.
+    pub fn new_output(&self, dir: &Tree) -> io::Result<fs::File> {
+        let user = self.run_as.as_ref();
+        let access = Access { mode: 0o640, uid: user.map(|user| user.uid), gid: user.map(|user| user.gid) };
+        dir.append_anew(OUTPUT, access)
+    }
+
+    /// The last bytes of what the server wrote, before its log was open and in its log; nothing where there is no such
+    /// file.
+    pub fn ends(&self, most: u64) -> [Vec<u8>; 2] {
+        let end = |name| self.open().and_then(|dir| dir.tail(name, most)).unwrap_or_default();
+        [OUTPUT, LOG].map(end)
     }
 
     /// Whether there is anything of what the server keeps: a non-empty RDB, AOF, or AOF manifest (7.0 and later have it
-    /// in `appendonlydir`). Names that the operator has changed are found by their endings.
+    /// in `appendonlydir`). Names that the operator has changed are found by their endings. Links are nothing: what
+    /// they lead to is not ours to look at.
     pub fn holds_data(&self, keeps: Keeps) -> bool {
-        let big = |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() > 0);
         let endings: &[&str] = match keeps {
-            Keeps::Log => &["aof", "manifest"],
-            Keeps::Snapshots => &["rdb"],
+            Keeps::Log => &[".aof", ".manifest"],
+            Keeps::Snapshots => &[".rdb"],
             Keeps::Nothing => &[],
         };
         // What a killed save or sync leaves behind is nothing that a server loads.
-        let left_over = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("temp-"));
-        let ending = |path: &Path| path.extension().is_some_and(|end| endings.iter().any(|known| end == *known));
-        let named = |path: &Path| ending(path) && !left_over(path);
-        let holds = |dir: &Path| {
-            let entries = fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
-            entries.map(|entry| entry.path()).any(|path| named(&path) && big(&path))
-        };
-        let below = fs::read_dir(self.path()).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
-        holds(&self.path()) || below.filter(|path| path.is_dir()).any(|dir| holds(&dir))
+        let named = |name: &str| endings.iter().any(|end| name.ends_with(end)) && !name.starts_with("temp-");
+        let big = |dir: &Tree, name: &str| matches!(dir.kind(name), Ok(Kind::File(size)) if size > 0);
+        let holds = |dir: &Tree, names: &[String]| names.iter().any(|name| named(name) && big(dir, name));
+        let Ok(dir) = self.open() else { return false };
+        let names = dir.names(ENTRIES).unwrap_or_default();
+        let below = names.iter().filter_map(|name| dir.enter(name).ok()).take(DIRECTORIES);
+        holds(&dir, &names) || below.into_iter().any(|dir| holds(&dir, &dir.names(ENTRIES).unwrap_or_default()))
     }
 
     fn encode(&self, stamp: &Stamp) -> io::Result<Vec<u8>> {
         serde_json::to_vec_pretty(stamp).map_err(io::Error::other)
     }
 
-    fn own(&self, path: &Path, mode: u32) -> io::Result<()> {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-        match &self.run_as {
-            Some(user) => std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)),
-            None => Ok(()),
-        }
-    }
-
-    fn give(&self, path: &Path, keeper: FileKeeper) -> io::Result<()> {
-        let Some(user) = &self.run_as else { return Ok(()) };
-        let uid = (keeper == FileKeeper::Server).then_some(user.uid);
-        std::os::unix::fs::chown(path, uid, Some(user.gid))
+    fn access(&self, file: &ConfFile) -> Access {
+        let Some(user) = &self.run_as else { return Access::ours(file.mode) };
+        let uid = match file.keeper {
+            FileKeeper::Server => user.uid,
+            FileKeeper::Agent => rustix::process::geteuid().as_raw(),
+        };
+        Access { mode: file.mode, uid: Some(uid), gid: Some(user.gid) }
     }
 }
 
+/// What a directory without a stamp is taken for.
+fn unstamped(mut names: Vec<String>) -> Directory {
+    names.sort();
+    match names.as_slice() {
+        [] => Directory::Free,
+        [only] => Directory::Foreign(format!("{only}, and no stamp of Muster")),
+        [first, rest @ ..] => Directory::Foreign(format!("{first} and {} more, and no stamp of Muster", rest.len())),
+    }
+}
+
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod tests;

@@ -5,12 +5,15 @@
 //! second server in a directory cannot be started, whatever this agent remembers. What it does remember is written
 //! down in two steps, before the fork (intent: the nonce) and after it (identity: pid, boot, start ticks), and
 //! believed only where the kernel says the same.
+//!
+//! Locks and records lie in directories that are ours alone. The directory that a server is started in is the servers'
+//! user's, and is touched only through the descriptor that it was opened with once.
 
 use std::{
     fs::{self, File, OpenOptions},
     io,
     os::{
-        fd::{AsRawFd as _, OwnedFd},
+        fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::{fs::MetadataExt as _, fs::OpenOptionsExt as _, process::CommandExt as _},
     },
     path::{Path, PathBuf},
@@ -21,6 +24,7 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, FdFlag, fcntl},
+    sys::socket::{getsockopt, sockopt::PeerCredentials},
     unistd::setsid,
 };
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -91,20 +95,25 @@ pub enum SpawnError {
 impl Process {
     /// Starts the server that serves from that directory. Blocks for the time of a fork and two small synced files.
     pub fn spawn(dir: &InstanceDir, server: &Path, run_as: Option<&RunAs>) -> Result<Self, SpawnError> {
+        // Nothing of a server that runs is touched. That it still is so is proved by the child, which takes the lock.
+        if !matches!(lock_holder(&dir.lock()), Ok(Holder::Nobody)) {
+            return Err(SpawnError::Locked(dir.lock()));
+        }
         let before = fs::read(dir.record());
         let mut record = Record { nonce: Uuid::new_v4(), boot_id: boot_id(), identity: None };
         record.write(&dir.record()).map_err(|error| SpawnError::Intent(dir.record(), error))?;
         let lock = open_lock(&dir.lock()).map_err(|error| SpawnError::Open(dir.lock(), error))?;
-        let output = fresh(&dir.output(), run_as).map_err(|error| SpawnError::Open(dir.output(), error))?;
+        let home = dir.open().map_err(|error| SpawnError::Open(dir.path(), error))?;
+        let output = dir.new_output(&home).map_err(|error| SpawnError::Open(dir.output(), error))?;
         let errors = output.try_clone().map_err(|error| SpawnError::Open(dir.output(), error))?;
         let mut command = Command::new(server);
-        command.arg(dir.path().join("redis.conf")).current_dir(dir.path());
+        command.arg(dir.path().join("redis.conf"));
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env(NONCE, record.nonce.to_string());
         command.stdin(Stdio::null()).stdout(output).stderr(errors);
         if let Some(user) = run_as {
             command.uid(user.uid).gid(user.gid);
         }
-        keep_lock(&mut command, lock.as_raw_fd());
+        in_child(&mut command, lock.as_raw_fd(), home.as_fd().as_raw_fd());
         let child = command.spawn().map_err(|error| match Errno::try_from(error) {
             Ok(Errno::EWOULDBLOCK) => {
                 // Whoever is there is recognised by what was written down about it.
@@ -185,36 +194,34 @@ impl Record {
     }
 }
 
-/// In the child, between fork and exec: a session of its own, and the lock taken and kept across exec. The lock file is
-/// opened by the parent, while it still may; the lock itself is the child's, and shows the child's pid in /proc/locks.
+/// Whether a unix socket's other end is a process's. To be asked before a password is said: what is called redis.sock in
+/// a directory of the servers' user may be a link to another socket, or somebody else's own. The kernel answers with
+/// who called listen(2) there (SO_PEERCRED, unix(7)); a server does that itself, and its children never do.
+pub fn peer_is(stream: &impl AsFd, pid: i32) -> io::Result<bool> {
+    Ok(getsockopt(stream, PeerCredentials)?.pid() == pid)
+}
+
+/// In the child, between fork and exec: a session of its own, the directory to live in, and the lock taken and kept
+/// across exec. Directory and lock file are opened by the parent, while it still may; the lock itself is the child's,
+/// and shows the child's pid in /proc/locks.
 #[allow(unsafe_code)]
-fn keep_lock(command: &mut Command, lock: i32) {
-    let in_child = move || {
+fn in_child(command: &mut Command, lock: i32, home: i32) {
+    let steps = move || {
         setsid()?;
-        // SAFETY: the descriptor was opened by the parent before the fork and is closed by nobody before exec.
-        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(lock) };
-        rustix::fs::flock(fd, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
-        fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        // SAFETY: both descriptors were opened by the parent before the fork and are closed by nobody before exec.
+        let (lock, home) = unsafe { (BorrowedFd::borrow_raw(lock), BorrowedFd::borrow_raw(home)) };
+        rustix::process::fchdir(home)?;
+        rustix::fs::flock(lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
+        fcntl(lock, FcntlArg::F_SETFD(FdFlag::empty()))?;
         Ok(())
     };
-    // SAFETY: the closure makes three system calls and allocates nothing, which is all that may be done between fork
+    // SAFETY: the closure makes four system calls and allocates nothing, which is all that may be done between fork
     // and exec (signal-safety(7)).
-    unsafe { command.pre_exec(in_child) };
+    unsafe { command.pre_exec(steps) };
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
-}
-
-/// Emptied for every start, so that the last words of one server are never taken for another's; append-only, so that
-/// the server and its children do not write over each other.
-fn fresh(path: &Path, run_as: Option<&RunAs>) -> io::Result<File> {
-    let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
-    file.set_len(0)?;
-    if let Some(user) = run_as {
-        std::os::unix::fs::fchown(&file, Some(user.uid), Some(user.gid))?;
-    }
-    Ok(file)
 }
 
 fn open_pidfd(pid: i32) -> io::Result<OwnedFd> {

@@ -1,5 +1,7 @@
 //! Every step on a real directory: what it brings about, and that again it does no harm.
 
+use std::fs;
+
 use expect_test::{Expect, expect};
 
 use super::*;
@@ -120,4 +122,6 @@ fn the_last_words_are_those_before_the_log_was_open_or_else_the_logs() {
     assert_eq!(last_words(&dir), "line 996 / line 997 / line 998 / line 999");
     fs::write(dir.output(), b"*** FATAL CONFIG FILE ERROR ***\n\xff\n").unwrap();
     assert_eq!(last_words(&dir), "*** FATAL CONFIG FILE ERROR *** / \u{fffd}");
+    fs::write(dir.output(), "\x1b]0;owned\x07\x1b[2J\u{9b}2J all is well\n").unwrap();
+    assert_eq!(last_words(&dir), "\u{fffd}]0;owned\u{fffd}\u{fffd}[2J\u{fffd}2J all is well");
 }

@@ -1,6 +1,6 @@
 //! Real directories: what is told apart, what is refused, and that nothing is half made.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 
 use super::*;
 use crate::samples::{files, id, layout, port, stamp};
@@ -85,7 +85,10 @@ fn a_torn_stamp_is_unreadable_and_never_free() {
         with_stamp("{\"cluster\": \"or"),
         "unreadable: BASE/7000/muster.json: EOF while parsing a string at line 1 column 15",
     );
-    check(|path| fs::create_dir_all(path.join(STAMP)).unwrap(), "unreadable: BASE/7000: Is a directory (os error 21)");
+    check(
+        |path| fs::create_dir_all(path.join(STAMP)).unwrap(),
+        "unreadable: BASE/7000: muster.json is a directory, and only a regular file is read here",
+    );
 }
 
 #[test]

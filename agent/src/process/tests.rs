@@ -220,3 +220,30 @@ fn it_is_asked_to_stop_with_sigterm() {
     server.process.terminate().unwrap();
     assert_eq!(server.process.child.as_mut().unwrap().wait().unwrap().code(), Some(7));
 }
+
+/// The directory belongs to the servers' user, so what is called redis.sock there may lead to anybody.
+#[test]
+fn the_other_end_of_a_socket_is_known_by_the_kernel_and_not_by_its_name() {
+    use std::os::unix::net::{UnixListener, UnixStream};
+    let _alone = alone();
+    let base = tempfile::tempdir().unwrap();
+    let (theirs, ours) = (base.path().join("theirs.sock"), base.path().join("ours.sock"));
+    let mut server = Command::new("redis-server")
+        .args(["--port", "0", "--save", "", "--dir"])
+        .arg(base.path())
+        .arg("--unixsocket")
+        .arg(&theirs)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("its socket", || UnixStream::connect(&theirs).is_ok());
+    let _listener = UnixListener::bind(&ours).unwrap();
+    let [pid, me] = [server.id(), std::process::id()].map(|pid| i32::try_from(pid).unwrap());
+    let connect = |path| UnixStream::connect(path).unwrap();
+    assert!(peer_is(&connect(&theirs), pid).unwrap() && peer_is(&connect(&ours), me).unwrap());
+    fs::remove_file(&ours).unwrap();
+    std::os::unix::fs::symlink(&theirs, &ours).unwrap();
+    assert!(!peer_is(&connect(&ours), me).unwrap(), "a link to somebody else's socket");
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
