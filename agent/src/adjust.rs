@@ -21,6 +21,17 @@ use crate::{
 /// For the handshake that proves a certificate.
 const HANDSHAKE: Duration = Duration::from_secs(3);
 
+/// Which server, and how it is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its process.
+    pub pid: i32,
+    /// What the agent logs in with: the first that is accepted.
+    pub logins: Vec<Login>,
+    /// Where it shows its certificate.
+    pub address: SocketAddr,
+}
+
 /// Why a server is not as it should be.
 #[derive(Debug, thiserror::Error)]
 pub enum AdjustError {
@@ -36,16 +47,16 @@ pub enum AdjustError {
 }
 
 /// Tells a server, and proves that it has taken it.
-pub async fn adjust(dir: &InstanceDir, live: &Live, logins: &[Login], address: SocketAddr) -> Result<(), AdjustError> {
+pub async fn adjust(dir: &InstanceDir, live: &Live, target: &Target) -> Result<(), AdjustError> {
     // Whoever changes his own password stays logged in.
-    let mut talk = Talk::connect(&dir.socket(), logins).await?;
+    let mut talk = Talk::connect(&dir.socket(), target.pid, &target.logins).await?;
     for adjustment in &live.adjustments {
         match adjustment {
             Adjustment::Users(users) => set_users(&mut talk, users).await?,
             Adjustment::MasterLogin(login) => set_master_login(&mut talk, login, live.version).await?,
             Adjustment::Certificates { cert, key, ca } => {
                 load_certificates(&mut talk, [cert, key, ca], live.version).await?;
-                prove(cert, ca, address).await.map_err(AdjustError::Certificate)?;
+                prove(cert, ca, target.address).await.map_err(AdjustError::Certificate)?;
             }
         }
     }

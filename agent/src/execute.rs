@@ -95,8 +95,8 @@ pub async fn carry_out(step: Step, dir: InstanceDir, tools: Tools) -> Result<Don
     let (files, place) = (step.clone(), dir.clone());
     let written = tokio::task::spawn_blocking(move || perform(&files, &place, &tools)).await;
     let done = written.map_err(|error| StepError::Write(dir.path(), io::Error::other(error)))??;
-    if let Step::Adjust { live, logins, address, .. } = &step {
-        adjust(&dir, live, logins, *address).await?;
+    if let Step::Adjust { live, target, .. } = &step {
+        adjust(&dir, live, target).await?;
     }
     Ok(done)
 }

@@ -8,10 +8,10 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 
 use muster_proto::{
     ClusterAssignment, HostAssignment, InstanceAssignment, InstanceState, NodeView, Port, ServerVersion, Sha256, Want,
-    acl::Login,
 };
 
 use crate::{
+    adjust::Target,
     certify::Certificates,
     conf::{self, AccessError, ConfFile, ConfInput, Live},
     layout::{Directory, Stamp},
@@ -101,10 +101,8 @@ pub enum Step {
         files: Vec<ConfFile>,
         /// What it is told.
         live: Live,
-        /// What the agent logs in with: the first that is accepted.
-        logins: Vec<Login>,
-        /// Where it shows its certificate.
-        address: SocketAddr,
+        /// Which that is.
+        target: Target,
     },
     /// Ask the server to stop (SIGTERM).
     Stop,
@@ -343,27 +341,29 @@ impl Case<'_> {
 
     fn stamped(&self, stamp: &Stamp) -> Verdict {
         if self.cluster.formed && !stamp.formed {
-            let runs = matches!(self.seen.process, ProcessSeen::Ours { .. });
-            let state = if runs { self.alive().state } else { InstanceState::Down };
+            let state = match self.seen.process {
+                ProcessSeen::Ours { pid, .. } => self.alive(pid).state,
+                ProcessSeen::None | ProcessSeen::Unknown(_) => InstanceState::Down,
+            };
             return Verdict::act(state, "noting that it is formed", Step::Latch { stamp: stamp.clone() });
         }
         match (&self.seen.process, self.instance.want) {
-            (ProcessSeen::Ours { .. }, _) => self.alive(),
+            (ProcessSeen::Ours { pid, .. }, _) => self.alive(*pid),
             (_, Want::Prepared | Want::SetAside) => Verdict::fine(InstanceState::Prepared),
             (_, Want::Running) => self.start(),
         }
     }
 
-    fn alive(&self) -> Verdict {
+    fn alive(&self, pid: i32) -> Verdict {
         match &self.seen.answer {
-            Answer::View(_) => self.adjusted(),
+            Answer::View(_) => self.adjusted(pid),
             Answer::Loading => Verdict::wait(InstanceState::Starting, "loading its data set"),
             Answer::Silent(why) => Verdict::wait(InstanceState::Starting, format!("does not answer: {why}")),
         }
     }
 
     /// A server that runs has the users and certificates that are assigned, or is given them.
-    fn adjusted(&self) -> Verdict {
+    fn adjusted(&self, pid: i32) -> Verdict {
         let fine = Verdict::fine(InstanceState::Running);
         if self.cluster.users.is_none() && self.cluster.tls.is_none() {
             return fine;
@@ -378,9 +378,12 @@ impl Case<'_> {
             return fine;
         }
         let Some(member) = self.cluster.member(self.instance.node_id) else { return fine };
-        let logins = self.cluster.users.as_ref().map(|users| users.admin.clone()).unwrap_or_default();
-        let address = SocketAddr::new(member.address, member.port.get());
-        let step = Step::Adjust { files, live, logins, address };
+        let target = Target {
+            pid,
+            logins: self.cluster.users.as_ref().map(|users| users.admin.clone()).unwrap_or_default(),
+            address: SocketAddr::new(member.address, member.port.get()),
+        };
+        let step = Step::Adjust { files, live, target };
         Verdict::act(InstanceState::Running, "giving it its users and certificates", step)
     }
 

@@ -3,12 +3,13 @@
 //! A time-out is *unknown*, never *failed*: the server may still have run the command. Everything here can be asked
 //! again.
 
-use std::{path::Path, time::Duration};
+use std::{io, path::Path, time::Duration};
 
 use muster_proto::{NodeView, Sha256, acl::Login, slots::key_in, topology::Role, view};
-use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, aio::MultiplexedConnection, cmd};
+use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, RedisError, aio::MultiplexedConnection, cmd};
+use tokio::{net::UnixStream, time::timeout};
 
-use crate::reconcile::Answer;
+use crate::{process::peer_is, reconcile::Answer};
 
 /// Patience for one answer. INFO of a server that is forking or swapping can take long; redis-rs' own 500 ms is too
 /// short.
@@ -20,6 +21,15 @@ pub enum TalkError {
     /// The socket, the protocol, or the server's own words.
     #[error("{0}")]
     Redis(#[from] RedisError),
+    /// Nobody listens, mostly.
+    #[error("{0}")]
+    Socket(io::Error),
+    /// The server's backlog is full.
+    #[error("no connection within 1 s")]
+    Slow,
+    /// Not ours.
+    #[error("its socket is not that of pid {0}, which was started here; nothing is said to it")]
+    Stranger(i32),
     /// The answer does not parse.
     #[error("{0}")]
     View(#[from] view::ViewError),
@@ -35,13 +45,20 @@ pub enum TalkError {
 pub struct Talk(MultiplexedConnection);
 
 impl Talk {
-    /// Connects, and logs in with the first that is accepted; fails at once when nobody listens.
-    pub async fn connect(socket: &Path, logins: &[Login]) -> Result<Self, TalkError> {
-        let client = Client::open(format!("unix://{}", socket.display()))?;
-        let config = AsyncConnectionConfig::new()
-            .set_response_timeout(Some(ANSWER))
-            .set_connection_timeout(Some(Duration::from_secs(1)));
-        let mut talk = Self(client.get_multiplexed_async_connection_with_config(&config).await?);
+    /// Connects to the server with that pid, and logs in with the first that is accepted; fails at once when nobody
+    /// listens. A password is said to that very process alone: what is called redis.sock in a directory of the servers'
+    /// user may be a link to somebody else's.
+    pub async fn connect(socket: &Path, pid: i32, logins: &[Login]) -> Result<Self, TalkError> {
+        let stream = timeout(Duration::from_secs(1), UnixStream::connect(socket)).await;
+        let stream = stream.map_err(|_| TalkError::Slow)?.map_err(TalkError::Socket)?;
+        if !peer_is(&stream, pid).map_err(TalkError::Socket)? {
+            return Err(TalkError::Stranger(pid));
+        }
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER));
+        let plain = RedisConnectionInfo::default();
+        let (connection, driver) = MultiplexedConnection::new_with_config(&plain, stream, config).await?;
+        tokio::spawn(driver);
+        let mut talk = Self(connection);
         let mut refused = None;
         for login in logins {
             let mut auth = cmd("AUTH");

@@ -18,7 +18,8 @@ use tokio::{
 
 use crate::{
     config::Config,
-    layout::Layout,
+    layout::{InstanceDir, Layout},
+    process::{Found, Process},
     smoke,
     survey::{self, Held},
     talk::Talk,
@@ -134,10 +135,12 @@ impl Tasks {
         let mut tries = JoinSet::new();
         for number in task.ports {
             let port = Port::try_from(number).map_err(|error| error.to_string())?;
-            let (socket, logins) = (self.layout.instance(port).socket(), logins.clone());
+            let (dir, logins) = (self.layout.instance(port), logins.clone());
             tries.spawn(async move {
-                let tried =
-                    async { Talk::connect(&socket, &logins).await?.canary(task.replicas, patience).await }.await;
+                let tried = async {
+                    Talk::connect(&dir.socket(), pid_in(&dir), &logins).await?.canary(task.replicas, patience).await
+                }
+                .await;
                 let error = tried.as_ref().err().map(ToString::to_string).unwrap_or_default();
                 wire::CanaryPort { port: number, error, acknowledged: tried.unwrap_or(0) }
             });
@@ -152,9 +155,11 @@ impl Tasks {
         let cluster = self.cluster(name)?;
         let mut asked = JoinSet::new();
         for wanted in &cluster.instances {
-            let (port, socket) = (wanted.port, self.layout.instance(wanted.port).socket());
+            let (port, dir) = (wanted.port, self.layout.instance(wanted.port));
             let logins = watch::logins(&cluster);
-            asked.spawn(async move { (port, async { Talk::connect(&socket, &logins).await?.view(None).await }.await) });
+            asked.spawn(async move {
+                (port, async { Talk::connect(&dir.socket(), pid_in(&dir), &logins).await?.view(None).await }.await)
+            });
         }
         let mut answers: BTreeMap<Port, _> = asked.join_all().await.into_iter().collect();
         let instances = cluster.instances.iter().map(|wanted| {
@@ -167,6 +172,14 @@ impl Tasks {
             wire::InstanceStatus::from(&status)
         });
         Ok(wire::ProbeResult { instances: instances.collect() })
+    }
+}
+
+/// The pid of our server there; 0, which is nobody's, when there is none.
+fn pid_in(dir: &InstanceDir) -> i32 {
+    match Process::find(dir) {
+        Found::Ours(process) => process.pid(),
+        Found::Nothing | Found::Unknown(_) => 0,
     }
 }
 

@@ -84,7 +84,7 @@ pub fn watch(
 async fn ask(port: Port, pid: i32, socket: PathBuf, expected: Expected, events: mpsc::Sender<Event>) {
     let mut said = None;
     loop {
-        let broken = match Talk::connect(&socket, &expected.logins).await {
+        let broken = match Talk::connect(&socket, pid, &expected.logins).await {
             Ok(mut talk) => match converse(&mut talk, port, pid, &expected, &events, &mut said).await {
                 Ok(()) => return,
                 Err(error) => error.to_string(),

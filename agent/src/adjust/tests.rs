@@ -76,9 +76,13 @@ impl Server {
         Self { child, dir, address: SocketAddr::new(LOCALHOST, number), _base: base }
     }
 
+    fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
     async fn up(&self, logins: &[Login]) {
         let began = std::time::Instant::now();
-        while let Err(error) = Talk::connect(&self.dir.socket(), logins).await {
+        while let Err(error) = Talk::connect(&self.dir.socket(), self.pid(), logins).await {
             let log = fs::read_to_string(self.dir.log()).unwrap_or_default();
             assert!(began.elapsed() < Duration::from_secs(10), "{error}\n{log}");
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -96,7 +100,8 @@ impl Server {
         let (files, live) = access(version(), cluster, &self.dir.path(), certified).unwrap();
         for _ in 0..2 {
             self.dir.write_files(&files).unwrap();
-            adjust(&self.dir, live.as_ref().unwrap(), logins, self.address).await.unwrap();
+            let target = Target { pid: self.pid(), logins: logins.to_vec(), address: self.address };
+            adjust(&self.dir, live.as_ref().unwrap(), &target).await.unwrap();
         }
     }
 }
@@ -145,7 +150,7 @@ async fn passwords_are_exchanged_under_a_client_that_never_notices() {
     server.adjust(&only, None, &own).await;
     assert!(server.client("default", "old").await.is_err());
     assert!(server.client("muster-admin", "own1").await.is_err());
-    let mut talk = Talk::connect(&server.dir.socket(), &own).await.unwrap();
+    let mut talk = Talk::connect(&server.dir.socket(), server.pid(), &own).await.unwrap();
     let auth: Vec<String> = talk.ask(cmd("CONFIG").arg("GET").arg("masterauth")).await.unwrap();
     assert_eq!(auth[1], "own2");
     // What is on disk is what runs.
@@ -170,7 +175,7 @@ async fn a_user_that_somebody_has_added_or_changed_is_put_right() {
     let server = Server::start(&files, "aclfile DIR/users.acl\n", false);
     let own = [login("muster-admin", "own")];
     server.up(&own).await;
-    let mut talk = Talk::connect(&server.dir.socket(), &own).await.unwrap();
+    let mut talk = Talk::connect(&server.dir.socket(), server.pid(), &own).await.unwrap();
     talk.tell(cmd("ACL").arg("SETUSER").arg("mallory").arg("on").arg(">m").arg("~*").arg("+@all")).await.unwrap();
     talk.tell(cmd("ACL").arg("SETUSER").arg("default").arg("on").arg("nopass")).await.unwrap();
     server.adjust(&first, None, &own).await;
