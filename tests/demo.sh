@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The demo: the layout of the procedure that Muster replaces, on one machine. Two agents play two servers, `server1`
-# on 127.0.0.1 and `server2` on 127.0.0.2, with three redis-servers each. One command forms the cluster; then an agent
-# and a master are killed, Redis fails over, and the agent comes back and puts things right.
+# on 127.0.0.1 and `server2` on 127.0.0.2, with three redis-servers each. Each is enrolled with a token; one command forms
+# the cluster, with passwords and TLS; then an agent and a master are killed, Redis fails over, and the agent comes back
+# and puts things right.
 #
 #   tests/demo.sh         run it; everything lives in .demo/ and goes when it ends
 #   tests/demo.sh stop    take down what KEEP=1 left up
@@ -193,7 +194,7 @@ write_configs() {
   mkdir -p "$root/server1" "$root/server2"
   cat >"$root/coordinator.toml" <<CONFIG
 state_dir = "$root/coordinator"
-listen = "http://127.0.0.1:$COORDINATOR_PORT"
+listen = "https://127.0.0.1:$COORDINATOR_PORT"
 admin_socket = "$root/admin.sock"
 CONFIG
   local nth first
@@ -203,13 +204,14 @@ CONFIG
 name = "server$nth"
 address = "127.0.0.$nth"
 base_dir = "$root/server$nth"
-coordinator = "http://127.0.0.1:$COORDINATOR_PORT"
+coordinator = "https://127.0.0.1:$COORDINATOR_PORT"
 ports = ["$first-$((first + 2))"]
 CONFIG
   done
   cat >"$root/cluster.toml" <<SPEC
 name = "orders"
 replicas = 1
+tls = true                        # for clients, replicas and the bus; passwords are the default
 
 [[hosts]]
 name = "server1"
@@ -232,6 +234,18 @@ host_is() {
   echo "${state:-not known}"
   [[ $state == "$2" ]]
 }
+# enrol NAME: makes a token for a host, and lets its agent read it.
+enrol() {
+  muster token create --host "$1" --output json | jq -r .token | muster-agent --config "$root/$1.toml" enrol
+}
+coordinator_answers() { muster hosts; }
+# ask HOST PORT WORDS...: redis-cli as a client of the cluster, logged in and over TLS. The password is in no argument.
+ask() { REDISCLI_AUTH=$password redis-cli --tls --cacert "$root/ca.pem" -h "$1" -p "$2" "${@:3}"; }
+# shown WORDS...: the same, as the reader would type it.
+shown() {
+  printf '%s$ redis-cli --tls --cacert ca.pem %s%s\n' "$bold" "$*" "$plain"
+  REDISCLI_AUTH=$password redis-cli --tls --cacert "$root/ca.pem" "$@"
+}
 # instances FILTER: what a jq filter makes of orders' instances.
 instances() { muster status orders --output json | jq -r "$1"; }
 
@@ -248,8 +262,12 @@ began=$SECONDS
 title "Two servers, with nothing on them but muster-agent"
 write_configs
 start coordinator muster-coordinator
-start server1 muster-agent
-start server2 muster-agent
+wait_for 20 "the coordinator answers" coordinator_answers
+for server in server1 server2; do
+  printf '%s$ muster token create --host %s | muster-agent --config %s.toml enrol%s\n' "$bold" $server $server "$plain"
+  enrol $server
+  start $server muster-agent
+done
 wait_for 20 "server1 is live" host_is server1 live
 wait_for 20 "server2 is live" host_is server2 live
 run muster hosts
@@ -260,13 +278,16 @@ run muster bootstrap .demo/cluster.toml --yes
 
 title "What there is now"
 run muster status orders
-run redis-cli --cluster check "127.0.0.1:$BASE_PORT"
+password=$(muster credentials orders --output json | jq -r .password)
+muster credentials orders --output json | jq -r .ca_pem >"$root/ca.pem"
+run muster credentials orders | sed "s/$password/(the password)/"
+shown --cluster check "127.0.0.1:$BASE_PORT"
 
 title "Written and read through every master"
 run muster smoke orders
 keys=30
 for ((key = 1; key <= keys; key++)); do
-  redis-cli -c -h 127.0.0.1 -p "$BASE_PORT" set "demo:$key" "value $key" >/dev/null
+  ask 127.0.0.1 "$BASE_PORT" -c set "demo:$key" "value $key" >/dev/null
 done
 echo "and $keys keys of our own are in it"
 
@@ -278,7 +299,7 @@ wait_for 20 "server1's agent is missed" host_is server1 unknown
 run muster hosts
 while read -r port pid; do
   alive "$pid" || fail "server1:$port, pid $pid, went with its agent"
-  echo "server1:$port, pid $pid: $(redis-cli -h 127.0.0.1 -p "$port" ping)"
+  echo "server1:$port, pid $pid: $(ask 127.0.0.1 "$port" ping)"
 done <<<"$before"
 
 title "Now kill a master of server1: Redis fails over by itself"
@@ -289,20 +310,19 @@ read -r heir heir_id < <(instances \
 echo "127.0.0.1:$port is a master; its replica is $heir"
 run kill -9 "$pid"
 killed_at=${EPOCHREALTIME/[.,]/}
-watcher=(redis-cli -h 127.0.0.2 -p "$last_port")
 promoted() {
   local line
-  line=$("${watcher[@]}" cluster nodes | grep "^$heir_id")
+  line=$(ask 127.0.0.2 "$last_port" cluster nodes | grep "^$heir_id")
   echo "$line"
-  [[ $line == *master* && $line == *connected\ [0-9]* ]] && [[ $("${watcher[@]}" cluster info) == *cluster_state:ok* ]]
+  [[ $line == *master* && $line == *connected\ [0-9]* ]] && [[ $(ask 127.0.0.2 "$last_port" cluster info) == *cluster_state:ok* ]]
 }
 wait_for 30 "$heir is promoted and the cluster is ok again" promoted
 echo "$heir is master after $(((${EPOCHREALTIME/[.,]/} - killed_at) / 1000)) ms:"
-run "${watcher[@]}" cluster nodes
+shown -h 127.0.0.2 -p "$last_port" cluster nodes
 run muster status orders
 found=0
 for ((key = 1; key <= keys; key++)); do
-  [[ $(redis-cli -c -h 127.0.0.2 -p "$last_port" get "demo:$key") != "value $key" ]] || found=$((found + 1))
+  [[ $(ask 127.0.0.2 "$last_port" -c get "demo:$key") != "value $key" ]] || found=$((found + 1))
 done
 echo "$found of $keys keys can be read"
 ((found == keys)) || fail "a key is missing"
@@ -335,7 +355,17 @@ run muster status orders
 wait_for 30 "every node has the same view again" muster check orders
 # Its exit code 1 would mean a fatal finding; that roles are not the planned ones any more is Redis' right, and is said.
 run muster check orders
-run redis-cli --cluster check "127.0.0.1:$BASE_PORT"
+shown --cluster check "127.0.0.1:$BASE_PORT"
+
+title "New passwords: old and new are accepted until clients have moved"
+run muster credentials rotate orders
+old=$password
+password=$(muster credentials orders --output json | jq -r .password)
+echo "with the new one: $(ask 127.0.0.1 "$BASE_PORT" ping); with the old one: $(password=$old ask 127.0.0.1 "$BASE_PORT" ping)"
+run muster credentials finish orders
+echo "with the new one: $(ask 127.0.0.1 "$BASE_PORT" ping); with the old one: $(password=$old ask 127.0.0.1 "$BASE_PORT" \
+  ping 2>&1 | tail -n 1)"
+run muster audit --verify
 
 title "Done in $((SECONDS - began)) s"
 if [[ -n $KEEP ]]; then
@@ -343,7 +373,7 @@ if [[ -n $KEEP ]]; then
 It is left up, in $root. To use it:
   export MUSTER_ENDPOINT=$MUSTER_ENDPOINT PATH=$PWD/target/debug:\$PATH
   muster status orders --watch
-  redis-cli -c -h 127.0.0.1 -p $BASE_PORT
+  muster credentials orders
 To stop it and remove everything:
   make demo-stop
 USE

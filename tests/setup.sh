@@ -15,6 +15,7 @@ needs=(
   "cc gcc libc6-dev"    # SQLite is compiled into the coordinator
   "jq jq"               # the scripts read `--output json` with it
   "ip iproute2"         # tests cut networks in two
+  "openssl openssl"     # tests look at certificates with it
   "mount mount"         # tests fill disks up
 )
 if [[ ${1:-} == lint ]]; then

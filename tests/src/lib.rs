@@ -17,7 +17,7 @@
 //! Waits are on levels ([`eventually`]): a deadline, and the last reason when it passes. Nothing sleeps.
 //!
 //! Reading order: [`world`], [`daemon`], [`status`], [`redis`], [`stranger`], [`wait`], [`processes`], [`subnet`],
-//! [`binaries`], [`cli`], [`admin`], [`client`]; for refusals [`tree`], [`mount`], [`network`], [`api`].
+//! [`binaries`], [`cli`], [`admin`], [`client`]; for refusals [`tree`], [`mount`], [`network`], [`api`]; for trust [`fleet`], [`writer`].
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -32,6 +32,7 @@ pub mod binaries;
 pub mod cli;
 pub mod client;
 pub mod daemon;
+pub mod fleet;
 pub mod mount;
 pub mod network;
 pub mod processes;
@@ -42,12 +43,14 @@ pub mod subnet;
 pub mod tree;
 pub mod wait;
 pub mod world;
+pub mod writer;
 
 pub use admin::Admin;
 pub use api::Api;
 pub use cli::Output;
 pub use client::Client;
 pub use daemon::Daemon;
+pub use fleet::{Credentials, Fleet};
 pub use mount::{ReadOnly, SmallDisk};
 pub use network::Network;
 pub use status::{Instance, Status};
@@ -55,3 +58,4 @@ pub use stranger::{ForeignRedis, Stranger};
 pub use tree::Before;
 pub use wait::eventually;
 pub use world::World;
+pub use writer::{Tally, Writer};

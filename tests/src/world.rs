@@ -173,7 +173,9 @@ impl World {
         let host =
             |(name, host): (&String, &Host)| format!("[[hosts]]\nname = \"{name}\"\nports = [\"{}\"]\n", host.ports);
         let hosts: String = self.hosts.iter().map(host).collect();
-        let text = format!("name = \"{cluster}\"\nreplicas = {replicas}\n{hosts}[redis.config]\n{settings}\n");
+        // Passwords have tests of their own; here redis-cli asks plainly.
+        let head = format!("name = \"{cluster}\"\nreplicas = {replicas}\nauth = \"none\"\n");
+        let text = format!("{head}{hosts}[redis.config]\n{settings}\n");
         self.write(&format!("{cluster}.spec.toml"), &text)
     }
 

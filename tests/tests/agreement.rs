@@ -166,12 +166,17 @@ impl World {
             past: Past::default(),
             stake: Stake { formed, leads: true, load: Load::Log, replaced: false },
             failed: None,
+            applied: None,
         }
     }
 
     /// One pass of every agent, its steps taken. What each instance is said to be, and whether anything was done.
     fn pass(&mut self, orders: &[HostAssignment]) -> (BTreeMap<NodeId, Verdict>, bool) {
-        let rules = Rules { server: Ok("redis 7.0.15".parse().unwrap()), stop_patience: PATIENCE };
+        let rules = Rules {
+            server: Ok("redis 7.0.15".parse().unwrap()),
+            stop_patience: PATIENCE,
+            certificates: Default::default(),
+        };
         let (mut said, mut acted) = (BTreeMap::new(), false);
         for order in orders {
             let here = |member: &&Member| member.host == order.host;

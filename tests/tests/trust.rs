@@ -69,7 +69,8 @@ fn two_bare_hosts_become_a_cluster_with_passwords_and_tls_and_every_secret_is_ex
     let refused = fleet.redis_cli(CONTROL, &wrong, &["-h", host, "-p", port, "get", "key"]).unwrap_err();
     assert!(refused.contains("NOAUTH") || refused.contains("WRONGPASS"), "{refused}");
     // An application's user cannot take the place of the operator.
-    let refused = fleet.redis_cli(CONTROL, &first, &["-h", host, "-p", port, "config", "get", "masterauth"]).unwrap_err();
+    let refused =
+        fleet.redis_cli(CONTROL, &first, &["-h", host, "-p", port, "config", "get", "masterauth"]).unwrap_err();
     assert!(refused.contains("NOPERM"), "{refused}");
 
     let writer = Writer::begin(&fleet.network.namespace(CONTROL), seeds(&formed), first.clone());
@@ -82,7 +83,11 @@ fn two_bare_hosts_become_a_cluster_with_passwords_and_tls_and_every_secret_is_ex
     writer.until_more(100);
     writer.log_in(second.clone());
     writer.until_more(100);
-    assert_eq!(fleet.redis_cli(CONTROL, &first, &["-h", host, "-p", port, "ping"]), Ok("PONG".into()), "both are taken");
+    assert_eq!(
+        fleet.redis_cli(CONTROL, &first, &["-h", host, "-p", port, "ping"]),
+        Ok("PONG".into()),
+        "both are taken"
+    );
     fleet.world.muster(&["credentials", "finish", "orders"]).expect(0);
     for instance in &formed.instances {
         let endpoint = instance.endpoint();
@@ -119,7 +124,11 @@ fn two_bare_hosts_become_a_cluster_with_passwords_and_tls_and_every_secret_is_ex
     fleet.world.until_host("server2", "unknown");
     eventually(SOON, "the agent says that it was thrown out", || {
         let log = fleet.world.agent("server2").log();
-        if log.contains("stolen") || log.contains("revoked") { Ok(()) } else { Err(fleet.world.agent("server2").log_end()) }
+        if log.contains("stolen") || log.contains("revoked") {
+            Ok(())
+        } else {
+            Err(fleet.world.agent("server2").log_end())
+        }
     });
     let servers = fleet.world.redis_pids("server2");
     assert_eq!(servers.len(), 3);
@@ -187,7 +196,11 @@ fn a_cloned_disk_is_found_and_both_machines_are_cut_off() {
     eventually(SOON, "both are cut off", || {
         let hosts = fleet.world.muster(&["hosts", "--output", "json"]).json();
         let host = hosts["hosts"].as_array().unwrap().iter().find(|host| host["name"] == "server1").unwrap().clone();
-        if host["trust"]["state"] == "quarantined" && host["state"] == "unknown" { Ok(()) } else { Err(host.to_string()) }
+        if host["trust"]["state"] == "quarantined" && host["state"] == "unknown" {
+            Ok(())
+        } else {
+            Err(host.to_string())
+        }
     });
     for agent in ["server1", "spare"] {
         eventually(SOON, &format!("{agent} is told so"), || {

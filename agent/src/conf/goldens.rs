@@ -358,3 +358,58 @@ fn every_member_reads_back_the_blueprint_with_itself_as_myself() {
         }
     }
 }
+
+/// What only a cluster with passwords and TLS has, between what every cluster has.
+#[test]
+fn redis_conf_with_users_and_tls() {
+    let hash = muster_proto::Sha256([1; 32]);
+    let login =
+        |user: &str| muster_proto::acl::Login { user: user.into(), password: muster_proto::Secret::new("s-e_1") };
+    let user = |name: &str, rules: &str| muster_proto::acl::RedisUser {
+        name: name.into(),
+        rules: rules.parse().unwrap(),
+        passwords: vec![hash],
+    };
+    let users = muster_proto::Users {
+        users: vec![user("default", "~* &* +@all -@admin"), user("muster-replica", "+psync +replconf +ping")],
+        admin: vec![login("muster-admin")],
+        replica: login("muster-replica"),
+    };
+    let tls = muster_proto::InstanceTls::Issued { ca_pem: "the authority".into(), issuer: hash };
+    let secured = ClusterAssignment { users: Some(users), tls: Some(tls), ..cluster(V4, true, &[]) };
+    let (plain, whole) = (cluster(V4, true, &[]), "/var/lib/muster/7000");
+    let without = conf("redis 7.0.15", &plain, whole);
+    let with = conf("redis 7.0.15", &secured, whole);
+    let added: Vec<_> = with.lines().filter(|line| !line.is_empty() && !without.contains(line)).collect();
+    expect![[r##"
+        port 0
+        tls-port 7000
+        # TLS for clients, for replicas and on the bus.
+        tls-cluster yes
+        tls-replication yes
+        tls-auth-clients optional
+        tls-protocols "TLSv1.2 TLSv1.3"
+        tls-cert-file /var/lib/muster/7000/tls.crt
+        tls-key-file /var/lib/muster/7000/tls.key
+        tls-ca-cert-file /var/lib/muster/7000/ca.crt
+        # Who may log in, by the hashes of their passwords; and as whom this one logs in to its master.
+        aclfile /var/lib/muster/7000/users.acl
+        masteruser muster-replica
+        masterauth s-e_1"##]]
+    .assert_eq(&added.join("\n"));
+
+    let key = muster_proto::pki::Key::generate().unwrap();
+    let certified = crate::certify::Certified::of("the certificate".into(), &key);
+    let version = "redis 7.0.15".parse().unwrap();
+    let (files, live) = access(version, &secured, Path::new(whole), Some(&certified)).unwrap();
+    let texts: Vec<_> = files.iter().map(|file| (file.name, file.mode, file.text.expose().to_owned())).collect();
+    let acl =
+        format!("user default on #{hash} ~* &* +@all -@admin\nuser muster-replica on #{hash} +psync +replconf +ping\n");
+    assert_eq!(texts[0], ("users.acl", 0o640, acl));
+    assert_eq!(texts[1..].iter().map(|(name, ..)| *name).collect::<Vec<_>>(), ["tls.crt", "tls.key", "ca.crt"]);
+    assert_eq!(live.unwrap().adjustments.len(), 3);
+    // Without a certificate nothing is written; without ACLs nothing is started.
+    assert!(matches!(access(version, &secured, Path::new(whole), None), Err(AccessError::NoCertificate(_))));
+    let old = access("redis 5.0.14".parse().unwrap(), &secured, Path::new(whole), None);
+    assert!(matches!(old, Err(AccessError::NoUsers(_))));
+}
