@@ -4,19 +4,29 @@
 //! has one noun, its text and its JSON side by side, so that a field that is added is added to both. The JSON is an
 //! interface that scripts rely on: fields are only ever added, and a value that is not known is `null`, never "".
 //!
-//! Reading order: [`finding`], [`hosts`], [`plan`], [`operation`], [`status`], [`check`], [`smoke`].
+//! Reading order: [`finding`], [`hosts`], [`plan`], [`operation`], [`status`], [`check`], [`smoke`]; then who may what:
+//! [`trust`], [`token`], [`user`], [`whoami`], [`context`], [`second`], [`authority`], [`credentials`], [`audit`].
 
+pub mod audit;
+pub mod authority;
 pub mod check;
+pub mod context;
+pub mod credentials;
 pub mod finding;
 pub mod hosts;
 pub mod operation;
 pub mod plan;
+pub mod second;
 pub mod smoke;
 pub mod status;
+pub mod token;
+pub mod trust;
+pub mod user;
+pub mod whoami;
 
 use comfy_table::{ContentArrangement, Table, presets};
-use muster_proto::wire;
-use serde::Serialize;
+use muster_proto::{Secret, wire};
+use serde::{Serialize, Serializer};
 
 /// One JSON document, indented, with a line break at its end.
 pub fn document(value: &impl Serialize) -> String {
@@ -95,6 +105,16 @@ pub(crate) fn count(number: impl TryInto<u64>, noun: &str) -> String {
 /// The wire's empty text as nothing.
 pub(crate) fn some(text: &str) -> Option<String> {
     Some(text).filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+/// A secret in the one document that is made to hold it.
+pub(crate) fn exposed<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose())
+}
+
+/// The same, where there may be none.
+pub(crate) fn exposed_or_null<S: Serializer>(secret: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
+    secret.as_ref().map(Secret::expose).serialize(serializer)
 }
 
 /// A server binary.

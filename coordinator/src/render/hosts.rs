@@ -3,7 +3,10 @@
 use muster_proto::wire::{Host, HostPort, HostState, ListHostsResponse};
 use serde::Serialize;
 
-use super::{ServerJson, age, some, table};
+use super::{
+    ServerJson, age, some, table,
+    trust::{self, TrustJson},
+};
 
 /// All hosts, for scripts.
 #[derive(Debug, Clone, Serialize)]
@@ -31,6 +34,7 @@ pub struct HostJson {
     accepted: u64,
     converged: u64,
     refusal: Option<String>,
+    trust: Option<TrustJson>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -68,6 +72,7 @@ impl From<&Host> for HostJson {
             accepted: host.accepted,
             converged: host.converged,
             refusal: some(&host.refusal),
+            trust: host.trust.as_ref().map(TrustJson::from),
         }
     }
 }
@@ -91,6 +96,8 @@ pub fn text(answer: &ListHostsResponse) -> String {
             host.name.clone(),
             host.address.clone(),
             state(host).to_owned(),
+            host.trust.as_ref().map_or("-", trust::state).to_owned(),
+            host.trust.as_ref().map_or_else(|| "-".to_owned(), trust::expiry),
             age(host.age_ms),
             host.agent_version.clone(),
             server.unwrap_or_else(|| "none".to_owned()),
@@ -99,11 +106,11 @@ pub fn text(answer: &ListHostsResponse) -> String {
     };
     let rows = answer.hosts.iter().map(row).collect();
     let notes: String = answer.hosts.iter().flat_map(notes).map(|note| note + "\n").collect();
-    table(["HOST", "ADDRESS", "AGENT", "AGE", "VERSION", "SERVER", "PORTS"], rows) + &notes
+    table(["HOST", "ADDRESS", "AGENT", "TRUST", "CERTIFICATE", "AGE", "VERSION", "SERVER", "PORTS"], rows) + &notes
 }
 
 fn notes(host: &Host) -> Vec<String> {
-    let mut notes = Vec::new();
+    let mut notes: Vec<_> = host.trust.as_ref().and_then(|trust| trust::note(&host.name, trust)).into_iter().collect();
     if !host.refusal.is_empty() {
         notes.push(format!("{} refuses generation {}: {}", host.name, host.generation, host.refusal));
     } else if host.converged < host.generation {
@@ -134,9 +141,9 @@ fn ports(ports: &[HostPort]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::document;
+    use crate::render::{document, trust::tests::trust};
     use expect_test::expect;
-    use muster_proto::wire::Server;
+    use muster_proto::wire::{Server, TrustState};
 
     fn two() -> ListHostsResponse {
         let port = |(port, r#use): (u32, &str)| HostPort { port, r#use: r#use.into() };
@@ -156,6 +163,7 @@ mod tests {
             generation: 3,
             accepted: 3,
             converged: 3,
+            trust: Some(trust(TrustState::Approved, "")),
             ..Host::default()
         };
         let server2 = Host {
@@ -169,6 +177,7 @@ mod tests {
             accepted: 3,
             converged: 3,
             refusal: "term 2 is lower than 5".into(),
+            trust: Some(trust(TrustState::Quarantined, "seen twice")),
             ..Host::default()
         };
         ListHostsResponse { hosts: vec![server1, server2], coordinator_version: "0.1.0".into(), term: 2 }
@@ -177,9 +186,10 @@ mod tests {
     #[test]
     fn hosts_are_a_table_with_notes() {
         expect![[r#"
-            HOST     ADDRESS    AGENT    AGE    VERSION  SERVER        PORTS
-            server1  127.0.0.1  live     0.4 s  0.1.0    redis 7.0.15  7000-7001 orders, 7002 free, 7010 foreign
-            server2  127.0.0.2  unknown  3 min  0.1.0    none
+            HOST     ADDRESS    AGENT    TRUST        CERTIFICATE           AGE    VERSION  SERVER        PORTS
+            server1  127.0.0.1  live     approved     2026-11-29T22:00:00Z  0.4 s  0.1.0    redis 7.0.15  7000-7001 orders, 7002 free, 7010 foreign
+            server2  127.0.0.2  unknown  quarantined  2026-11-29T22:00:00Z  3 min  0.1.0    none
+            server2 is quarantined (seen twice); to let it back: muster host approve server2
             server2 refuses generation 4: term 2 is lower than 5
             server2 has no server to start: redis-server: not found in PATH
         "#]]
@@ -231,7 +241,14 @@ mod tests {
                   "generation": 3,
                   "accepted": 3,
                   "converged": 3,
-                  "refusal": null
+                  "refusal": null,
+                  "trust": {
+                    "state": "approved",
+                    "reason": null,
+                    "since_unix_ms": 1795384800000,
+                    "key_sha256": "abababababababababababababababababababababababababababababababab",
+                    "certificate_expires_unix_ms": 1795989600000
+                  }
                 },
                 {
                   "name": "server2",
@@ -248,7 +265,14 @@ mod tests {
                   "generation": 4,
                   "accepted": 3,
                   "converged": 3,
-                  "refusal": "term 2 is lower than 5"
+                  "refusal": "term 2 is lower than 5",
+                  "trust": {
+                    "state": "quarantined",
+                    "reason": "seen twice",
+                    "since_unix_ms": 1795384800000,
+                    "key_sha256": "abababababababababababababababababababababababababababababababab",
+                    "certificate_expires_unix_ms": 1795989600000
+                  }
                 }
               ],
               "coordinator_version": "0.1.0",

@@ -35,6 +35,8 @@ pub struct PlanJson {
     losses: Vec<LossJson>,
     advice: Option<String>,
     findings: Vec<FindingJson>,
+    auth: &'static str,
+    tls: bool,
     expires_unix_ms: u64,
     preflight_micros: u64,
 }
@@ -84,6 +86,8 @@ impl From<&Plan> for PlanJson {
             losses: plan.losses.iter().map(LossJson::from).collect(),
             advice: some(&plan.advice),
             findings: finding::json(&plan.findings),
+            auth: if is_open(plan) { "none" } else { "passwords" },
+            tls: plan.spec.as_ref().and_then(|spec| spec.tls.as_ref()).is_some_and(|tls| tls.on),
             expires_unix_ms: plan.expires_unix_ms,
             preflight_micros: plan.preflight_micros,
         }
@@ -140,6 +144,11 @@ pub fn cluster(plan: &Plan) -> &str {
     plan.spec.as_ref().map_or("", |spec| &spec.name)
 }
 
+/// Whether the cluster would take orders from whoever reaches it.
+pub fn is_open(plan: &Plan) -> bool {
+    plan.spec.as_ref().and_then(|spec| spec.auth.as_ref()).is_some_and(|auth| auth.none)
+}
+
 /// The plan: masters, slots and replicas; by shard and host; losses; advice; findings.
 pub fn text(plan: &Plan, detail: Detail) -> String {
     let mut parts = vec![heading(plan)];
@@ -159,6 +168,9 @@ fn heading(plan: &Plan) -> String {
     };
     let mut text =
         format!(">>> Plan for cluster {}: {what}; preflight took {}\n", cluster(plan), took(plan.preflight_micros));
+    if is_open(plan) {
+        text += "[OPEN]  auth = \"none\": whoever reaches these ports reads, writes and wipes this cluster\n";
+    }
     if !plan.shards.is_empty() {
         text += &format!("Using {}:\n", count(plan.shards.len(), "master"));
     }
@@ -245,7 +257,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::render::document;
     use expect_test::expect;
-    use muster_proto::wire::{Finding, Server, Severity, SlotRange, Spec};
+    use muster_proto::wire::{Auth, Finding, Server, Severity, SlotRange, Spec};
 
     /// The two servers of the procedure that people follow by hand.
     pub(crate) fn two_hosts() -> Plan {
@@ -345,6 +357,16 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_cluster_that_would_be_open_is_said_loudly() {
+        let mut plan = two_hosts();
+        plan.spec.get_or_insert_default().auth = Some(Auth { none: true, ..Auth::default() });
+        let text = text(&plan, Detail::Brief);
+        expect![[r#"[OPEN]  auth = "none": whoever reaches these ports reads, writes and wipes this cluster"#]]
+            .assert_eq(text.lines().nth(1).unwrap());
+        assert_eq!(serde_json::to_value(PlanJson::from(&plan)).unwrap()["auth"], "none");
+    }
+
+    #[test]
     fn each_choice_can_say_why() {
         expect![[r#"
             M: server1 127.0.0.1:7000 slots:0-5460 (5461 slots)
@@ -438,6 +460,8 @@ pub(crate) mod tests {
                     "cure": "sysctl -w net.core.somaxconn=1024"
                   }
                 ],
+                "auth": "passwords",
+                "tls": false,
                 "expires_unix_ms": 1795384800000,
                 "preflight_micros": 123456
               },
