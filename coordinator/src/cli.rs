@@ -5,24 +5,38 @@
 //! everything else to stderr. Errors are rendered once, here, together with what they mean for the work: nothing was
 //! changed, or it goes on without this command. Exit codes stand in [`help::EXIT_CODES`].
 //!
-//! Reading order: [`args`], [`connect`], [`error`], [`console`], [`bootstrap`], [`follow`], the other commands.
+//! Reading order: [`args`], [`endpoint`], [`contexts`], [`target`], [`connect`], [`error`], [`console`], [`bootstrap`],
+//! [`follow`], the other commands.
 
 pub mod args;
 pub mod connect;
 pub mod console;
+pub mod contexts;
+pub mod endpoint;
 pub mod error;
 pub mod help;
+pub mod target;
+pub mod tls;
 
+mod audit;
 mod bootstrap;
+mod ca;
 mod check;
+mod context;
+mod credentials;
 mod follow;
+mod host;
 mod hosts;
 mod ops;
 mod plan;
 mod progress;
 mod retry;
+mod second;
 mod smoke;
 mod status;
+mod token;
+mod user;
+mod whoami;
 
 use std::{
     panic::{self, AssertUnwindSafe},
@@ -31,15 +45,14 @@ use std::{
 };
 
 use clap::Parser as _;
-use muster_proto::wire::admin_client::AdminClient;
 use serde::Serialize;
-use tonic::transport::Channel;
 
 use self::{
     args::{Args, Command, Format, OpCommand},
-    connect::Endpoint,
+    connect::{Admin, Link, Trust},
     console::Console,
     error::{CliError, INTERRUPTED, USAGE, WE_FAILED},
+    target::{Target, Wish},
 };
 use crate::render;
 
@@ -73,8 +86,10 @@ pub enum Stage {
 
 /// What every command has.
 pub struct Context {
-    /// Where the coordinator is.
-    pub endpoint: Endpoint,
+    /// Which coordinator was asked for.
+    pub wish: Wish,
+    /// Which one it is, once that was needed.
+    pub target: Option<Target>,
     /// How data is written.
     pub format: Format,
     /// Where it is written to.
@@ -86,8 +101,47 @@ pub struct Context {
 }
 
 impl Context {
-    async fn connect(&self) -> Result<AdminClient<Channel>, CliError> {
-        connect::connect(&self.endpoint).await
+    /// Clusters and operations.
+    async fn connect(&mut self) -> Result<Admin, CliError> {
+        self.dial().await.map(|link| link.admin())
+    }
+
+    /// Who may what.
+    async fn trust(&mut self) -> Result<Trust, CliError> {
+        self.dial().await.map(|link| link.trust())
+    }
+
+    async fn dial(&mut self) -> Result<Link, CliError> {
+        let target = match &self.target {
+            Some(target) => target.clone(),
+            None => {
+                let target = self.wish.resolve()?;
+                if let Some(name) = &target.passed_over {
+                    let note = format!("context {name} is not used: the endpoint {} was given", target.endpoint);
+                    self.console.note(&note);
+                }
+                self.target.insert(target).clone()
+            }
+        };
+        let link = connect::connect(&target.endpoint, target.login.as_ref()).await?;
+        context::follow_authorities(self, &target, &link).await;
+        Ok(link)
+    }
+
+    /// Sends something that changes things: from here on it may have been done, unless it is refused.
+    async fn change<T>(
+        &mut self,
+        doing: &str,
+        answer: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    ) -> Result<T, CliError> {
+        self.stage = Stage::Asked;
+        let answer = connect::call(doing, connect::QUICK, answer).await;
+        self.stage = match &answer {
+            Err(CliError::Refused { .. }) => Stage::Unchanged,
+            Err(_) => Stage::Asked,
+            Ok(_) => Stage::Looking,
+        };
+        answer
     }
 
     /// Writes the one document of a command: the text, or the JSON.
@@ -132,7 +186,8 @@ pub fn run() -> ExitCode {
 /// Runs one command until it ends or is interrupted, and says what that means. Returns the exit code.
 pub async fn drive(args: Args, console: Console, patience: Duration, interrupt: impl Future<Output = ()>) -> u8 {
     let stage = if args.command.changes_things() { Stage::Unchanged } else { Stage::Looking };
-    let mut context = Context { endpoint: args.endpoint, format: args.output, console, stage, patience };
+    let (wish, format) = (args.wish(), args.output);
+    let mut context = Context { wish, target: None, format, console, stage, patience };
     let outcome = tokio::select! {
         biased;
         () = interrupt => None,
@@ -167,6 +222,16 @@ async fn dispatch(context: &mut Context, command: Command) -> Result<Verdict, Cl
         Command::Op(OpCommand::Pause { id }) => ops::pause(context, &id).await,
         Command::Op(OpCommand::Resume { id }) => ops::resume(context, &id).await,
         Command::Op(OpCommand::Cancel { id }) => ops::cancel(context, &id).await,
+        Command::Credentials(command) => credentials::run(context, command).await,
+        Command::Token(command) => token::run(context, command).await,
+        Command::Host(command) => host::run(context, command).await,
+        Command::User(command) => user::run(context, command).await,
+        Command::Context(command) => context::run(context, command).await,
+        Command::Whoami => whoami::run(context).await,
+        Command::Second { id } => second::run(context, &id).await,
+        Command::Ca(command) => ca::run(context, command).await,
+        Command::Audit { verify: true, .. } => audit::verify(context).await,
+        Command::Audit { last, verify: false } => audit::list(context, last).await,
     }
 }
 

@@ -1,21 +1,35 @@
 //! The command line, as typed. What it means is said in [`help`](super::help).
 
+mod trust;
+
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use muster_proto::{ClusterName, HostName};
 
-use super::{connect::Endpoint, help};
+pub use self::trust::{
+    CaCommand, ContextCommand, Credentials, CredentialsCommand, HostCommand, Only, TokenCommand, Ttl, UserCommand,
+};
+use super::{contexts::ContextName, endpoint::Endpoint, help, target::Wish};
+
+/// Options that every command takes stand behind its own in its help.
+const LAST: usize = 900;
 
 /// Form and look after Redis Clusters on bare servers.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "muster", version, after_help = help::TOP, max_term_width = 100)]
 pub struct Args {
-    /// Where the coordinator listens: unix:/path, or http://127.0.0.1:port
-    #[arg(long, global = true, env = "MUSTER_ENDPOINT", default_value = help::ENDPOINT, value_name = "URL")]
-    pub endpoint: Endpoint,
+    /// Where the coordinator listens: unix:/path, https://host:port, or http://127.0.0.1:port
+    #[arg(long, global = true, display_order = LAST, env = "MUSTER_ENDPOINT", value_name = "URL")]
+    pub endpoint: Option<Endpoint>,
+    /// The coordinator and the access that are kept under that name
+    #[arg(long, global = true, display_order = LAST, env = "MUSTER_CONTEXT", value_name = "NAME")]
+    pub context: Option<ContextName>,
+    /// Where contexts are kept [default: muster/contexts.toml in $XDG_CONFIG_HOME or ~/.config]
+    #[arg(long, global = true, display_order = LAST, env = "MUSTER_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// How data is written to stdout
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    #[arg(long, global = true, display_order = LAST, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     pub output: Format,
     /// What to do.
     #[command(subcommand)]
@@ -88,6 +102,43 @@ pub enum Command {
     /// Look at one operation, or direct it
     #[command(subcommand, long_about = help::OP.about, after_help = help::OP.examples)]
     Op(OpCommand),
+    /// Show what clients of a cluster log in with, or change it
+    #[command(long_about = help::CREDENTIALS.about, after_help = help::CREDENTIALS.examples)]
+    Credentials(Credentials),
+    /// Let hosts in: join tokens
+    #[command(subcommand, long_about = help::TOKEN.about, after_help = help::TOKEN.examples)]
+    Token(TokenCommand),
+    /// Decide about a host: approve, quarantine, revoke
+    #[command(subcommand, long_about = help::HOST.about, after_help = help::HOST.examples)]
+    Host(HostCommand),
+    /// Let people and automation in
+    #[command(subcommand, long_about = help::USER.about, after_help = help::USER.examples)]
+    User(UserCommand),
+    /// Coordinators and who you are to them, by name
+    #[command(subcommand, long_about = help::CONTEXT.about, after_help = help::CONTEXT.examples)]
+    Context(ContextCommand),
+    /// Show who you are to the coordinator
+    #[command(long_about = help::WHOAMI.about, after_help = help::WHOAMI.examples)]
+    Whoami,
+    /// Be the second person for something that destroys
+    #[command(long_about = help::SECOND.about, after_help = help::SECOND.examples)]
+    Second {
+        /// As the first person was told
+        id: String,
+    },
+    /// The fleet's certificate authorities
+    #[command(subcommand, long_about = help::CA.about, after_help = help::CA.examples)]
+    Ca(CaCommand),
+    /// Show what was done, by whom, and prove that nothing was taken out
+    #[command(long_about = help::AUDIT.about, after_help = help::AUDIT.examples)]
+    Audit {
+        /// Only so many, the newest
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+        last: u32,
+        /// Check the chain of all entries, instead of showing some
+        #[arg(long, conflicts_with = "last")]
+        verify: bool,
+    },
 }
 
 /// What to do with one operation.
@@ -129,109 +180,23 @@ impl Command {
             Self::Op(OpCommand::Show { .. } | OpCommand::Watch { .. }) => false,
             Self::Hosts | Self::Plan { .. } | Self::Status { .. } => false,
             Self::Check { .. } | Self::Smoke { .. } | Self::Ops { .. } => false,
+            Self::Credentials(credentials) => credentials.changes_things(),
+            Self::Token(command) => !matches!(command, TokenCommand::List),
+            Self::User(command) => !matches!(command, UserCommand::List),
+            Self::Context(command) => !matches!(command, ContextCommand::List),
+            Self::Ca(command) => !matches!(command, CaCommand::List),
+            Self::Host(_) | Self::Second { .. } => true,
+            Self::Whoami | Self::Audit { .. } => false,
         }
+    }
+}
+
+impl Args {
+    /// Which coordinator is wished for.
+    pub fn wish(&self) -> Wish {
+        Wish { endpoint: self.endpoint.clone(), context: self.context.clone(), config: self.config.clone() }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory as _;
-    use expect_test::expect;
-
-    fn parse(line: &str) -> Result<Args, String> {
-        let first = |error: clap::Error| error.to_string().lines().next().unwrap_or_default().to_owned();
-        Args::try_parse_from(line.split_whitespace()).map_err(first)
-    }
-
-    #[test]
-    fn clap_finds_nothing_wrong_with_it() {
-        Args::command().debug_assert();
-    }
-
-    #[test]
-    fn commands_are_read() {
-        let cluster = || "orders".parse::<ClusterName>().unwrap();
-        let id = || "42".to_owned();
-        let cases = [
-            ("muster hosts", Command::Hosts),
-            ("muster plan a.toml", Command::Plan { file: "a.toml".into(), why: false }),
-            ("muster plan --why a.toml", Command::Plan { file: "a.toml".into(), why: true }),
-            ("muster bootstrap a.toml --yes", Command::Bootstrap { file: "a.toml".into(), yes: true }),
-            ("muster status", Command::Status { cluster: None, watch: false }),
-            ("muster status orders --watch", Command::Status { cluster: Some(cluster()), watch: true }),
-            ("muster check orders", Command::Check { cluster: cluster() }),
-            ("muster smoke orders", Command::Smoke { cluster: cluster(), from: None }),
-            ("muster smoke orders --from h1", Command::Smoke { cluster: cluster(), from: "h1".parse().ok() }),
-            ("muster ops", Command::Ops { cluster: None }),
-            ("muster ops orders", Command::Ops { cluster: Some(cluster()) }),
-            ("muster op show 42", Command::Op(OpCommand::Show { id: id() })),
-            ("muster op watch 42", Command::Op(OpCommand::Watch { id: id() })),
-            ("muster op pause 42", Command::Op(OpCommand::Pause { id: id() })),
-            ("muster op resume 42", Command::Op(OpCommand::Resume { id: id() })),
-            ("muster op cancel 42", Command::Op(OpCommand::Cancel { id: id() })),
-        ];
-        for (line, expected) in cases {
-            let args = parse(line).unwrap();
-            assert_eq!(args.command, expected, "{line}");
-            assert_eq!(args.output, Format::Text, "{line}");
-        }
-    }
-
-    #[test]
-    fn global_options_stand_anywhere() {
-        for line in ["muster --output json hosts", "muster hosts --output json", "muster hosts --output=json"] {
-            assert_eq!(parse(line).unwrap().output, Format::Json, "{line}");
-        }
-        let args = parse("muster hosts --endpoint unix:/tmp/x.sock").unwrap();
-        assert_eq!(args.endpoint.to_string(), "unix:/tmp/x.sock");
-        assert_eq!(parse("muster hosts").unwrap().endpoint.to_string(), help::ENDPOINT);
-    }
-
-    #[test]
-    fn what_cannot_be_is_refused() {
-        let cases = [
-            "muster nonsense",
-            "muster plan",
-            "muster plan a b",
-            "muster status Orders",
-            "muster smoke orders --from",
-            "muster op show",
-            "muster hosts --output yaml",
-            "muster hosts --endpoint https://a:1",
-        ];
-        let said: String = cases.iter().map(|line| format!("{line}\n  {}\n", parse(line).unwrap_err())).collect();
-        expect![[r#"
-            muster nonsense
-              error: unrecognized subcommand 'nonsense'
-            muster plan
-              error: the following required arguments were not provided:
-            muster plan a b
-              error: unexpected argument 'b' found
-            muster status Orders
-              error: invalid value 'Orders' for '[CLUSTER]': "Orders" is not a cluster name: 1-63 of a-z, 0-9 and '-', starting with a letter or digit
-            muster smoke orders --from
-              error: a value is required for '--from <HOST>' but none was supplied
-            muster op show
-              error: the following required arguments were not provided:
-            muster hosts --output yaml
-              error: invalid value 'yaml' for '--output <FORMAT>'
-            muster hosts --endpoint https://a:1
-              error: invalid value 'https://a:1' for '--endpoint <URL>': https:// comes with TLS, which is not there yet; on the coordinator's host use unix:/run/muster/admin.sock
-        "#]].assert_eq(&said);
-    }
-
-    #[test]
-    fn every_command_has_a_paragraph_and_examples() {
-        for command in Args::command().get_subcommands() {
-            let long = command.get_long_about().map(ToString::to_string).unwrap_or_default();
-            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(long.len() > 100, "{} has no paragraph", command.get_name());
-            assert!(after.contains("EXAMPLES"), "{} has no examples", command.get_name());
-            for line in after.lines().filter_map(|line| line.trim().strip_prefix("muster ")) {
-                let line = format!("muster {}", line.split(['#', '|', '>']).next().unwrap_or_default());
-                assert!(parse(&line).is_ok(), "an example does not parse: {line}");
-            }
-        }
-    }
-}
+mod tests;

@@ -7,15 +7,14 @@ use std::path::Path;
 
 use muster_proto::{
     failure::Failure,
-    wire::{ApplyRequest, Operation, Plan, admin_client::AdminClient},
+    wire::{ApplyRequest, Operation, Plan},
 };
-use tonic::transport::Channel;
 use uuid::Uuid;
 
 use super::{
     Context, Stage, Verdict,
     args::Format,
-    connect::{THOROUGH, call},
+    connect::{Admin, THOROUGH, call},
     error::CliError,
     follow,
     plan::{self, Answer},
@@ -39,7 +38,7 @@ pub async fn run(context: &mut Context, file: &Path, yes: bool) -> Result<Verdic
             hint: format!("look at the plan first (muster plan {0}), then: muster bootstrap {0} --yes", file.display()),
         });
     }
-    let (mut admin, answer) = plan::ask(context, file).await?;
+    let plan::Asked { mut admin, answer, open } = plan::ask(context, file).await?;
     match answer {
         Answer::Plan(plan) => {
             if let Err(error) = agree(context, &plan, yes).await {
@@ -47,7 +46,7 @@ pub async fn run(context: &mut Context, file: &Path, yes: bool) -> Result<Verdic
                 return Err(error);
             }
             let operation = apply(context, &mut admin, &plan).await?;
-            watch(context, &mut admin, &operation.id, Some(&plan)).await
+            watch(context, &mut admin, &operation.id, Some(&plan), open).await
         }
         Answer::Existing(existing) if existing.formed => {
             match context.format {
@@ -58,7 +57,7 @@ pub async fn run(context: &mut Context, file: &Path, yes: bool) -> Result<Verdic
         }
         Answer::Existing(existing) => {
             context.console.note(&(plan::already(&existing) + "; watching it"));
-            watch(context, &mut admin, &existing.operation_id, None).await
+            watch(context, &mut admin, &existing.operation_id, None, open).await
         }
     }
 }
@@ -76,7 +75,7 @@ async fn agree(context: &mut Context, plan: &Plan, yes: bool) -> Result<(), CliE
     if accepted { Ok(()) } else { Err(CliError::Declined) }
 }
 
-async fn apply(context: &mut Context, admin: &mut AdminClient<Channel>, plan: &Plan) -> Result<Operation, CliError> {
+async fn apply(context: &mut Context, admin: &mut Admin, plan: &Plan) -> Result<Operation, CliError> {
     let request = ApplyRequest { plan_hash: plan.hash.clone(), request_id: Uuid::new_v4().to_string() };
     let doing = format!("forming cluster {}", cluster(plan));
     context.stage = Stage::Asked;
@@ -104,9 +103,10 @@ async fn apply(context: &mut Context, admin: &mut AdminClient<Channel>, plan: &P
 
 async fn watch(
     context: &mut Context,
-    admin: &mut AdminClient<Channel>,
+    admin: &mut Admin,
     id: &str,
     plan: Option<&Plan>,
+    open: bool,
 ) -> Result<Verdict, CliError> {
     context.stage = Stage::Underway(id.to_owned());
     context.console.note(&format!("operation {id} (Ctrl-C stops watching, not the work)"));
@@ -120,9 +120,11 @@ async fn watch(
         (Format::Text, Ok(())) => {
             let text = formed(&operation, plan.map(|plan| plan.preflight_micros));
             context.console.data(&text);
-            context
-                .console
-                .note(&format!("look at it: muster status {0}; try it: muster smoke {0}", operation.cluster));
+            let cluster = &operation.cluster;
+            context.console.note(&format!("look at it: muster status {cluster}; try it: muster smoke {cluster}"));
+            if !open {
+                context.console.note(&format!("Clients log in: muster credentials {cluster}"));
+            }
         }
         (Format::Text, Err(_)) => {}
     }

@@ -1,15 +1,32 @@
-//! The way to the coordinator: an endpoint that was checked, a channel through it, and calls with a limit.
+//! The way to the coordinator: a channel through its endpoint, and calls with a limit.
 //!
-//! Nothing is encrypted yet, and so nothing leaves this host: unix sockets and loopback only.
+//! Over TLS it matters whom we believe and who we are: a [`Login`] says both. A coordinator is asked for by the one
+//! name that no authority but its fleet's signs, wherever it listens, so that DNS has no part in whom we trust.
 
-use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    fmt, io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use hyper_util::rt::TokioIo;
-use muster_proto::wire::admin_client::AdminClient;
-use tokio::net::UnixStream;
-use tonic::{Response, Status, transport::Channel};
+use muster_proto::{
+    Secret,
+    pki::{self, Believes, Identity},
+    wire::{admin_client::AdminClient, trust_client::TrustClient},
+};
+use rustls::pki_types::ServerName;
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tonic::{
+    Request, Response, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
+};
+use zeroize::Zeroizing;
 
-use super::error::CliError;
+use super::{endpoint::Endpoint, error::CliError};
 
 /// For answers out of the coordinator's memory.
 pub const QUICK: Duration = Duration::from_secs(10);
@@ -17,98 +34,122 @@ pub const QUICK: Duration = Duration::from_secs(10);
 /// For answers that need every host: each has its own, shorter limits there.
 pub const THOROUGH: Duration = Duration::from_secs(60);
 
-/// For reaching the coordinator at all.
+/// For reaching the coordinator at all, its handshake included.
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// Room for the status of a large cluster in which every node sends its whole view.
 const ANSWER_MAX: usize = 64 << 20;
 
-/// Where the coordinator listens.
+/// Whom to believe, and who we are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Endpoint {
-    /// A unix socket.
-    Unix(PathBuf),
-    /// A port on loopback; the whole URL.
-    Http(String),
+pub struct Login {
+    /// Whom to believe.
+    pub believes: Believes,
+    /// Who we are.
+    pub who: Who,
 }
 
-/// Not an endpoint that can be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EndpointError {
-    /// Neither form.
-    #[error("use unix:/path/to/admin.sock, or http://127.0.0.1:port")]
-    Malformed,
-    /// The socket's path would depend on where the command is run.
-    #[error("the path of a unix socket begins with a slash: unix:/path/to/admin.sock")]
-    Relative,
-    /// Not yet.
-    #[error(
-        "https:// comes with TLS, which is not there yet; on the coordinator's host use unix:/run/muster/admin.sock"
-    )]
-    Tls,
-    /// Would be readable on the way.
-    #[error(
-        "http:// is not encrypted and is taken for loopback only (127.x.x.x, [::1], localhost); run muster on the \
-         coordinator's host, or through an ssh tunnel: ssh -L PORT:127.0.0.1:PORT HOST"
-    )]
-    NotLoopback,
-    /// Which service?
-    #[error("the port is missing: http://127.0.0.1:port")]
-    NoPort,
+/// How we prove who we are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Who {
+    /// By what an access string holds, in every request.
+    Bearer {
+        /// The user.
+        user: String,
+        /// What proves it.
+        secret: Secret,
+    },
+    /// By a client certificate, in the handshake.
+    Certificate(Identity),
 }
 
-impl FromStr for Endpoint {
-    type Err = EndpointError;
-    fn from_str(text: &str) -> Result<Self, EndpointError> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            // `unix:///path` is how gRPC writes an absolute one.
-            let path = path.strip_prefix("//").unwrap_or(path);
-            return if path.starts_with('/') { Ok(Self::Unix(path.into())) } else { Err(EndpointError::Relative) };
-        }
-        if text.starts_with("https://") {
-            return Err(EndpointError::Tls);
-        }
-        let authority = text.strip_prefix("http://").ok_or(EndpointError::Malformed)?.trim_end_matches('/');
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.contains(']') => (host, Some(port)),
-            _ => (authority, None),
-        };
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        if host != "localhost" && !bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()) {
-            return Err(EndpointError::NotLoopback);
-        }
-        match port.ok_or(EndpointError::NoPort)?.parse::<u16>() {
-            Ok(1..) => Ok(Self::Http(format!("http://{authority}"))),
-            _ => Err(EndpointError::NoPort),
-        }
+/// Puts the bearer's header into every request; nothing without one.
+#[derive(Clone)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Bearer")
     }
 }
 
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Http(url) => f.write_str(url),
+impl Bearer {
+    fn of(who: Option<&Who>) -> Self {
+        let Some(Who::Bearer { user, secret }) = who else { return Self(None) };
+        let header = Zeroizing::new(format!("Bearer {user}:{}", secret.expose()));
+        // Both parts were checked to be plain ASCII when they were read.
+        let mut value = MetadataValue::try_from(header.as_str()).ok();
+        if let Some(value) = &mut value {
+            // Hidden from `Debug`, and left out of HTTP/2's header table.
+            value.set_sensitive(true);
         }
+        Self(value)
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// What requests go through.
+pub type Wire = InterceptedService<Channel, Bearer>;
+
+/// The Admin service, as a client sees it.
+pub type Admin = AdminClient<Wire>;
+
+/// The Trust service, as a client sees it.
+pub type Trust = TrustClient<Wire>;
+
+/// Certificates that the coordinator has shown in its last handshake, DER.
+type Shown = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// A connection to a coordinator.
+#[derive(Debug, Clone)]
+pub struct Link {
+    wire: Wire,
+    shown: Shown,
+}
+
+impl Link {
+    /// Clusters and operations.
+    pub fn admin(&self) -> Admin {
+        AdminClient::new(self.wire.clone()).max_decoding_message_size(ANSWER_MAX)
+    }
+
+    /// Who may what.
+    pub fn trust(&self) -> Trust {
+        TrustClient::new(self.wire.clone()).max_decoding_message_size(ANSWER_MAX)
+    }
+
+    /// The certificates that the coordinator has shown, DER; none without TLS.
+    pub fn shown(&self) -> Vec<Vec<u8>> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 /// Connects now, so that a coordinator that is not there is found out before anything is asked. When the connection is
 /// lost later, the channel dials again at the next call.
-pub async fn connect(endpoint: &Endpoint) -> Result<AdminClient<Channel>, CliError> {
-    let unreachable = |source| CliError::Unreachable { endpoint: endpoint.clone(), source };
+pub async fn connect(endpoint: &Endpoint, login: Option<&Login>) -> Result<Link, CliError> {
+    let failed = |source| CliError::unreachable(endpoint, source);
     let url = match endpoint {
-        // HTTP wants an authority; over a unix socket nobody reads it.
-        Endpoint::Unix(_) => "http://muster".to_owned(),
         Endpoint::Http(url) => url.clone(),
+        // HTTP wants an authority; over a unix socket nobody reads it, and over TLS the handshake has its own.
+        Endpoint::Unix(_) => "http://muster".to_owned(),
+        Endpoint::Https { .. } => format!("http://{}", pki::COORDINATOR),
     };
     let dial = tonic::transport::Endpoint::from_shared(url)
-        .map_err(unreachable)?
+        .map_err(failed)?
         .connect_timeout(CONNECT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true);
+    let shown = Shown::default();
     let channel = match endpoint {
         Endpoint::Http(_) => dial.connect().await,
         Endpoint::Unix(path) => {
@@ -119,8 +160,36 @@ pub async fn connect(endpoint: &Endpoint) -> Result<AdminClient<Channel>, CliErr
             });
             dial.connect_with_connector(connector).await
         }
+        Endpoint::Https { host, port } => {
+            let login = login.ok_or_else(|| CliError::stranger(endpoint))?;
+            let identity = match &login.who {
+                Who::Certificate(identity) => Some(identity),
+                Who::Bearer { .. } => None,
+            };
+            let config = pki::client(&login.believes, identity).map_err(CliError::Identity)?;
+            let (connector, host, port, shown) = (TlsConnector::from(config), host.clone(), *port, shown.clone());
+            let connector = tower::service_fn(move |_| handshake(connector.clone(), host.clone(), port, shown.clone()));
+            dial.connect_with_connector(connector).await
+        }
     };
-    Ok(AdminClient::new(channel.map_err(unreachable)?).max_decoding_message_size(ANSWER_MAX))
+    let bearer = Bearer::of(login.map(|login| &login.who));
+    Ok(Link { wire: InterceptedService::new(channel.map_err(failed)?, bearer), shown })
+}
+
+async fn handshake(
+    connector: TlsConnector,
+    host: String,
+    port: u16,
+    shown: Shown,
+) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
+    let stream = TcpStream::connect((host, port)).await?;
+    stream.set_nodelay(true)?;
+    let name = ServerName::try_from(pki::COORDINATOR).map_err(io::Error::other)?;
+    let stream = connector.connect(name, stream).await?;
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let chain = chain.iter().map(|certificate| certificate.to_vec()).collect();
+    *shown.lock().unwrap_or_else(PoisonError::into_inner) = chain;
+    Ok(TokioIo::new(stream))
 }
 
 /// Waits for an answer, no longer than the limit. `doing` is for the error: "listing hosts".
@@ -141,30 +210,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endpoints_stay_on_this_host() {
-        let cases = [
-            ("unix:/run/muster/admin.sock", Ok("unix:/run/muster/admin.sock")),
-            ("unix:///run/muster/admin.sock", Ok("unix:/run/muster/admin.sock")),
-            ("http://127.0.0.1:7700", Ok("http://127.0.0.1:7700")),
-            ("http://127.1.2.3:7700/", Ok("http://127.1.2.3:7700")),
-            ("http://localhost:7700", Ok("http://localhost:7700")),
-            ("http://[::1]:7700", Ok("http://[::1]:7700")),
-            ("http://[::1]", Err(EndpointError::NoPort)),
-            ("http://127.0.0.1", Err(EndpointError::NoPort)),
-            ("http://127.0.0.1:0", Err(EndpointError::NoPort)),
-            ("http://127.0.0.1:70000", Err(EndpointError::NoPort)),
-            ("http://192.168.1.198:7700", Err(EndpointError::NotLoopback)),
-            ("http://localhost.example:7700", Err(EndpointError::NotLoopback)),
-            ("http://user@127.0.0.1:7700", Err(EndpointError::NotLoopback)),
-            ("https://127.0.0.1:7700", Err(EndpointError::Tls)),
-            ("unix:admin.sock", Err(EndpointError::Relative)),
-            ("/run/muster/admin.sock", Err(EndpointError::Malformed)),
-            ("127.0.0.1:7700", Err(EndpointError::Malformed)),
-            ("", Err(EndpointError::Malformed)),
-        ];
-        for (text, expected) in cases {
-            let read = text.parse::<Endpoint>().map(|endpoint| endpoint.to_string());
-            assert_eq!(read, expected.map(str::to_owned), "{text}");
-        }
+    fn a_bearer_is_in_every_request_and_in_no_debug() {
+        let who = Who::Bearer { user: "alice".into(), secret: Secret::new("hunter2") };
+        let mut bearer = Bearer::of(Some(&who));
+        let request = bearer.call(Request::new(())).unwrap();
+        assert_eq!(request.metadata().get("authorization").unwrap(), "Bearer alice:hunter2");
+        let shown = format!("{who:?} {bearer:?} {request:?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        let request = Bearer::of(None).call(Request::new(())).unwrap();
+        assert!(request.metadata().is_empty());
     }
 }

@@ -6,10 +6,17 @@
 
 use std::{
     borrow::Cow,
-    io::{self, BufRead as _, ErrorKind, IsTerminal as _, Write},
+    io::{self, BufRead, BufReader, ErrorKind, IsTerminal as _, Write},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use anstyle::{AnsiColor, Style};
+use muster_proto::Secret;
+use rustix::{
+    io::Errno,
+    termios::{self, LocalModes, OptionalActions, Termios},
+};
+use zeroize::Zeroizing;
 
 use super::{
     Stage,
@@ -19,8 +26,12 @@ use super::{
 const RED: Style = AnsiColor::Red.on_default().bold();
 const BOLD: Style = Style::new().bold();
 
-/// Where a command writes, and whether a person is there.
+/// What a command reads from; shared with the thread that waits for a line.
+pub type Input = Arc<Mutex<dyn BufRead + Send>>;
+
+/// Where a command writes and reads, and whether a person is there.
 pub struct Console {
+    stdin: Input,
     stdout: Box<dyn Write + Send>,
     stderr: Box<dyn Write + Send>,
     /// Why stdout takes no more.
@@ -42,11 +53,18 @@ impl Console {
             moves: io::stderr().is_terminal(),
             ..Self::to(Box::new(io::stdout()), Box::new(anstream::stderr()))
         }
+        .reading(Arc::new(Mutex::new(BufReader::new(io::stdin()))))
     }
 
-    /// Two writers with nobody behind them.
+    /// Two writers with nobody behind them, and nothing to read.
     pub fn to(stdout: Box<dyn Write + Send>, stderr: Box<dyn Write + Send>) -> Self {
-        Self { stdout, stderr, broken: None, asks: false, draws: false, moves: false }
+        let stdin = Arc::new(Mutex::new(io::empty()));
+        Self { stdin, stdout, stderr, broken: None, asks: false, draws: false, moves: false }
+    }
+
+    /// With something to read.
+    pub fn reading(self, stdin: Input) -> Self {
+        Self { stdin, ..self }
     }
 
     /// Data.
@@ -81,9 +99,28 @@ impl Console {
     /// Asks, and waits for a line; none at the end of the input.
     pub async fn ask(&mut self, question: &str) -> Option<String> {
         let _ = write!(self.stderr, "{question}").and_then(|()| self.stderr.flush());
-        let read = || {
-            let mut line = String::new();
-            io::stdin().lock().read_line(&mut line).ok().filter(|read| *read > 0).map(|_| line)
+        self.line().await.map(|line| line.to_string())
+    }
+
+    /// Asks for something that is not shown while it is typed. Without a terminal it is the next line of stdin, so that
+    /// it can come from another program; never an argument, which everybody on the host can read.
+    pub async fn ask_secret(&mut self, question: &str) -> Option<Secret> {
+        let _silence = if self.asks {
+            let _ = write!(self.stderr, "{question}").and_then(|()| self.stderr.flush());
+            Silence::begin().ok()?
+        } else {
+            None
+        };
+        let line = self.line().await;
+        line.map(|line| Secret::new(line.trim())).filter(|secret| !secret.is_empty())
+    }
+
+    async fn line(&self) -> Option<Zeroizing<String>> {
+        let stdin = self.stdin.clone();
+        let read = move || {
+            let mut line = Zeroizing::new(String::new());
+            let read = stdin.lock().unwrap_or_else(PoisonError::into_inner).read_line(&mut line);
+            read.ok().filter(|read| *read > 0).map(|_| line)
         };
         tokio::task::spawn_blocking(read).await.ok().flatten()
     }
@@ -125,6 +162,32 @@ impl Console {
             }
             _ => code,
         }
+    }
+}
+
+/// A terminal without echo, until this is dropped; also when Ctrl-C ends the asking. A reader that turned the echo off
+/// by itself would still be waiting then, and leave the operator with a terminal that shows nothing.
+struct Silence(Termios);
+
+impl Silence {
+    /// None where there is no terminal, and so no echo.
+    fn begin() -> io::Result<Option<Self>> {
+        let before = match termios::tcgetattr(io::stdin()) {
+            Ok(before) => before,
+            Err(Errno::NOTTY) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        silent.local_modes.insert(LocalModes::ECHONL);
+        termios::tcsetattr(io::stdin(), OptionalActions::Flush, &silent)?;
+        Ok(Some(Self(before)))
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
     }
 }
 

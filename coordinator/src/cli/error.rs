@@ -2,10 +2,18 @@
 
 use std::{error::Error, io, time::Duration};
 
-use muster_proto::failure::{Failure, Reason};
+use muster_proto::{
+    failure::{Failure, Reason},
+    pki::PkiError,
+};
 use tonic::{Code, Status};
 
-use super::connect::Endpoint;
+use super::{
+    contexts::ContextsError,
+    endpoint::Endpoint,
+    target::TargetError,
+    tls::{self, Distrust},
+};
 use crate::{render::count, spec_file::SpecFileError};
 
 /// A finding or refusal that somebody must act on.
@@ -35,6 +43,34 @@ pub enum CliError {
     /// The spec.
     #[error(transparent)]
     SpecFile(#[from] SpecFileError),
+    /// Which coordinator, and as whom.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The context's own certificate, key or authorities.
+    #[error("what the context holds cannot be used")]
+    Identity(#[source] PkiError),
+    /// Either side does not believe the other.
+    #[error("{what}")]
+    Distrust {
+        /// Who does not believe whom.
+        what: Distrust,
+        /// What the TLS library says.
+        source: Message,
+    },
+    /// The cluster's credentials have nothing of the kind.
+    #[error("{cluster} has no {what} to show")]
+    Absent {
+        /// Whose.
+        cluster: String,
+        /// "password".
+        what: &'static str,
+    },
+    /// The name was not typed.
+    #[error("the name of {0} was not typed")]
+    Unconfirmed(String),
+    /// The chain of the audit does not hold.
+    #[error("the audit does not hold")]
+    Broken(#[source] Message),
     /// Nobody answers there.
     #[error("cannot reach the coordinator at {endpoint}")]
     Unreachable {
@@ -115,14 +151,41 @@ pub enum CliError {
 #[error("{0}")]
 pub struct Message(pub String);
 
+impl From<ContextsError> for CliError {
+    fn from(error: ContextsError) -> Self {
+        Self::Target(error.into())
+    }
+}
+
 impl CliError {
     /// From what a call returned.
     pub fn from_status(doing: &str, status: Status) -> Self {
         let doing = doing.to_owned();
-        match Failure::from_status(&status) {
-            Some(source) => Self::Refused { doing, source },
+        if let Some(source) = Failure::from_status(&status) {
+            return Self::Refused { doing, source };
+        }
+        // A certificate that is not taken is told after the handshake, to the first request.
+        match tls::find(&status) {
+            Some(error) => Self::distrust(&error),
             None => Self::Lost { doing, source: Box::new(status) },
         }
+    }
+
+    /// From a connection that did not come about.
+    pub fn unreachable(endpoint: &Endpoint, source: tonic::transport::Error) -> Self {
+        match tls::find(&source) {
+            Some(error) => Self::distrust(&error),
+            None => Self::Unreachable { endpoint: endpoint.clone(), source },
+        }
+    }
+
+    fn distrust(error: &rustls::Error) -> Self {
+        Self::Distrust { what: Distrust::of(error), source: Message(tls::words(error)) }
+    }
+
+    /// Over TLS, without anybody to believe.
+    pub fn stranger(endpoint: &Endpoint) -> Self {
+        Self::Target(TargetError::Stranger(endpoint.clone()))
     }
 
     /// Whether it is a matter of the connection, so that the same may work later.
@@ -141,7 +204,10 @@ impl CliError {
             Self::Usage { .. } | Self::SpecFile(_) => USAGE,
             Self::Refused { source, .. } if source.is(Reason::InvalidArgument) => USAGE,
             Self::Refused { source, .. } if source.is(Reason::StoreFailed) => WE_FAILED,
-            Self::Refused { .. } | Self::Unfit { .. } | Self::Declined => ACT,
+            Self::Target(TargetError::Contexts(ContextsError::File { .. })) => WE_FAILED,
+            Self::Target(_) => USAGE,
+            Self::Refused { .. } | Self::Unfit { .. } | Self::Declined | Self::Unconfirmed(_) => ACT,
+            Self::Identity(_) | Self::Distrust { .. } | Self::Broken(_) | Self::Absent { .. } => ACT,
             Self::NeedsOperator { .. } | Self::Cancelled { .. } => ACT,
             Self::Runtime(_) | Self::Unreachable { .. } | Self::Lost { .. } => WE_FAILED,
             Self::TooSlow { .. } | Self::Gone { .. } | Self::Hollow { .. } => WE_FAILED,
@@ -152,13 +218,23 @@ impl CliError {
     pub fn hint(&self) -> Option<String> {
         let missing = "is muster-coordinator running? systemctl status muster-coordinator; or pass --endpoint";
         match self {
-            Self::Runtime(_) | Self::Declined => None,
+            Self::Runtime(_) | Self::Declined | Self::Unconfirmed(_) => None,
+            Self::Target(error) => Some(target_hint(error)),
+            Self::Identity(_) => Some("make it anew: muster context add NAME --endpoint https://HOST:PORT".into()),
+            Self::Distrust { what, .. } => Some(what.hint().to_owned()),
+            Self::Absent { cluster, .. } => Some(format!("what there is: muster credentials {cluster}")),
+            Self::Broken(_) => Some(
+                "keep the store as it is; entries up to the one named still hold (muster audit --output json)".into(),
+            ),
             Self::Usage { hint, .. } => Some(hint.clone()),
             Self::SpecFile(error) => Some(error.hint()),
             Self::Unreachable { source, .. } if io_kind(source) == Some(io::ErrorKind::PermissionDenied) => {
                 Some("the admin socket is for those who may administer: run muster with sudo, or as its group".into())
             }
             Self::Unreachable { .. } => Some(missing.into()),
+            Self::Refused { source, .. } if source.hint.is_none() && source.is(Reason::Unauthenticated) => {
+                Some("an admin lets you in (muster user add NAME --role ROLE), then: muster context add NAME".into())
+            }
             Self::Refused { source, .. } => source.hint.clone(),
             Self::Lost { source, .. } if source.code() == Code::Unimplemented => {
                 Some("the coordinator is older than this muster, or something else listens there: muster hosts".into())
@@ -180,7 +256,8 @@ impl CliError {
         let mut causes: Vec<String> = Vec::new();
         let mut next = self.source();
         while let Some(error) = next {
-            let said = match error.downcast_ref::<Status>() {
+            let status = error.downcast_ref::<Status>();
+            let said = match status.or_else(|| error.downcast_ref::<Box<Status>>().map(Box::as_ref)) {
                 Some(status) => status.message().to_owned(),
                 None => error.to_string(),
             };
@@ -192,6 +269,19 @@ impl CliError {
             next = error.source();
         }
         causes
+    }
+}
+
+fn target_hint(error: &TargetError) -> String {
+    match error {
+        TargetError::Stranger(endpoint) => format!("muster context add NAME --endpoint {endpoint}"),
+        TargetError::Unknown { .. } => "muster context list; muster context add NAME --endpoint URL".into(),
+        TargetError::Contexts(error) => match error {
+            ContextsError::Nowhere => "set MUSTER_CONFIG to a file, or HOME".into(),
+            ContextsError::File { .. } => "another file can be named by --config or MUSTER_CONFIG".into(),
+            ContextsError::Open { path, .. } => format!("chmod 600 {}", path.display()),
+            ContextsError::Malformed { .. } => "put it right, or take it away and add the contexts anew".into(),
+        },
     }
 }
 

@@ -1,5 +1,8 @@
-//! A coordinator for tests: an Admin service on a unix socket that answers from a script and remembers what it was
-//! asked.
+//! A coordinator for tests: the Admin and the Trust service on a unix socket, which answer from a script and remember
+//! what they were asked.
+
+pub mod fleet;
+pub mod trust;
 
 use std::{
     collections::VecDeque,
@@ -8,7 +11,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use muster_proto::wire::{admin_server::Admin, admin_server::AdminServer, *};
+use muster_proto::wire::{admin_server::Admin, admin_server::AdminServer, trust_server::TrustServer, *};
 use tokio::net::UnixListener;
 use tokio_stream::{Stream, wrappers::UnixListenerStream};
 use tonic::{Request, Response, Status, transport::Server};
@@ -29,6 +32,7 @@ pub struct Script {
     pub status: Option<GetStatusResponse>,
     pub check: CheckResponse,
     pub hosts: ListHostsResponse,
+    pub trust: trust::Answers,
     /// "plan orders", "apply HASH REQUEST", "watch AFTER", in order.
     pub asked: Vec<String>,
 }
@@ -46,7 +50,8 @@ impl Fake {
     pub fn serve(&self, dir: &tempfile::TempDir) -> String {
         let path: PathBuf = dir.path().join("admin.sock");
         let listener = UnixListenerStream::new(UnixListener::bind(&path).unwrap());
-        let server = Server::builder().add_service(AdminServer::new(self.clone()));
+        let server =
+            Server::builder().add_service(AdminServer::new(self.clone())).add_service(TrustServer::new(self.clone()));
         tokio::spawn(server.serve_with_incoming(listener));
         format!("unix:{}", path.display())
     }

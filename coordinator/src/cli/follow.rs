@@ -4,14 +4,11 @@
 //! is shown twice. Whether the operation is over is asked, never concluded from an event: an old event may tell of a
 //! stop that somebody has long since resolved.
 
-use muster_proto::wire::{
-    GetOperationRequest, Operation, OperationEvent, OperationState, WatchOperationRequest, admin_client::AdminClient,
-};
-use tonic::transport::Channel;
+use muster_proto::wire::{GetOperationRequest, Operation, OperationEvent, OperationState, WatchOperationRequest};
 
 use super::{
     Context, Stage,
-    connect::{QUICK, call},
+    connect::{Admin, QUICK, call},
     console::Console,
     error::{CliError, Message},
     retry::Retry,
@@ -40,7 +37,7 @@ enum End {
 /// Shows every event until the operation is done, was cancelled, or needs an operator; returns it as it is then.
 pub async fn follow(
     context: &mut Context,
-    admin: &mut AdminClient<Channel>,
+    admin: &mut Admin,
     id: &str,
     watcher: &mut impl Watcher,
 ) -> Result<Operation, CliError> {
@@ -63,7 +60,7 @@ pub async fn follow(
 }
 
 /// The operation as it is.
-pub async fn get(admin: &mut AdminClient<Channel>, id: &str) -> Result<Operation, CliError> {
+pub async fn get(admin: &mut Admin, id: &str) -> Result<Operation, CliError> {
     let doing = format!("looking up operation {id}");
     let answer = call(&doing, QUICK, admin.get_operation(GetOperationRequest { id: id.to_owned() })).await?;
     answer.operation.ok_or(CliError::Hollow { doing, missing: "operation" })
@@ -90,7 +87,7 @@ fn is_over(operation: &Operation) -> bool {
 }
 
 async fn stream(
-    admin: &mut AdminClient<Channel>,
+    admin: &mut Admin,
     console: &mut Console,
     id: &str,
     watcher: &mut impl Watcher,

@@ -1,9 +1,12 @@
 //! What `--help` teaches: for each command a paragraph and examples. A test parses every example.
 
+mod trust;
+
+pub use self::trust::{AUDIT, CA, CONTEXT, CREDENTIALS, HOST, SECOND, TOKEN, USER, WHOAMI};
 use crate::spec_file;
 
-/// Where the coordinator listens unless told otherwise.
-pub const ENDPOINT: &str = "unix:/run/muster/admin.sock";
+/// The coordinator's socket on its own host, where nothing else was said.
+pub const SOCKET: &str = "/run/muster/admin.sock";
 
 /// A command's paragraph and examples.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +39,14 @@ pub const TOP: &str = concat!(
   muster bootstrap cluster.toml             do it
   muster status --watch                     how it is doing
   muster check orders                       a verdict, with an exit code
+  muster credentials orders                 what clients log in with
+  muster token create --host server3        let another host in
+
+WHICH COORDINATOR, the first of these that is there:
+  --endpoint, MUSTER_ENDPOINT, --context, MUSTER_CONTEXT, the current context
+  (muster context use NAME), and on the coordinator's own host its socket,
+  unix:/run/muster/admin.sock. An https:// endpoint takes its access from the
+  context that is kept for it.
 
 Data goes to stdout, everything else to stderr. With --output json each command
 writes exactly one document, and commands that watch write one on each line.
@@ -50,13 +61,17 @@ pub const HOSTS: Help = Help {
     about: "List the hosts whose agents have ever connected, with the age of what is shown.\n\n\
         A host is `live` when its agent was heard of within three heartbeats, and `unknown` otherwise: then \
         nothing is concluded about its instances, which go on without an agent. PORTS shows what lies at \
-        each offered port: free, foreign (somebody else's, never touched), or the name of a cluster.",
+        each offered port: free, foreign (somebody else's, never touched), or the name of a cluster. TRUST is \
+        how far an enrolled host is believed: pending, approved, quarantined or revoked; CERTIFICATE is when \
+        its certificate ends, which its agent renews by itself.",
     examples: "EXAMPLES:
   muster hosts
   muster hosts --output json | jq -r '.hosts[] | select(.state != \"live\") | .name'
 
 JSON: {\"hosts\": [{\"name\", \"address\", \"state\": \"live|unknown\", \"age_ms\",
-        \"agent_version\", \"server\", \"ports\": [{\"port\", \"use\"}], ...}],
+        \"agent_version\", \"server\", \"ports\": [{\"port\", \"use\"}],
+        \"trust\": {\"state\", \"reason\", \"since_unix_ms\", \"key_sha256\",
+        \"certificate_expires_unix_ms\"} or null, ...}],
        \"coordinator_version\", \"term\"}",
 };
 
@@ -144,8 +159,8 @@ pub const SMOKE: Help = Help {
     about: "Be a client of the cluster: write, read and remove one key through every master.\n\n\
         Each key is first sent to another master, so that the redirect is seen, and then through a cluster \
         client that follows it. The client is this process, and so this host must reach the instances; with \
-        --from it is an agent's host. Keys are called muster:smoke:{...} and expire after a minute if they \
-        could not be removed.",
+        --from it is an agent's host. It logs in and speaks TLS as the cluster wants it. Keys are called \
+        muster:smoke:{...} and expire after a minute if they could not be removed.",
     examples: "EXAMPLES:
   muster smoke orders
   muster smoke orders --from server1

@@ -2,18 +2,20 @@
 
 use std::path::Path;
 
-use muster_proto::wire::{ExistingCluster, Plan, PlanRequest, admin_client::AdminClient};
-use tonic::transport::Channel;
+use muster_proto::{
+    Auth,
+    wire::{ExistingCluster, Plan, PlanRequest},
+};
 
 use super::{
     Context, Verdict,
-    connect::{THOROUGH, call},
+    connect::{Admin, THOROUGH, call},
     error::CliError,
 };
 use crate::{
     render::{
         finding,
-        plan::{AnswerJson, Detail, ExistingJson, PlanJson, cluster, text},
+        plan::{AnswerJson, Detail, ExistingJson, PlanJson, cluster, is_open, text},
     },
     spec_file,
 };
@@ -26,8 +28,18 @@ pub enum Answer {
     Existing(ExistingCluster),
 }
 
+/// A plan that was asked for.
+pub struct Asked {
+    /// Whom it was asked of.
+    pub admin: Admin,
+    /// What came of it.
+    pub answer: Answer,
+    /// The spec wants no passwords.
+    pub open: bool,
+}
+
 pub async fn run(context: &mut Context, file: &Path, why: bool) -> Result<Verdict, CliError> {
-    let (_, answer) = ask(context, file).await?;
+    let Asked { answer, .. } = ask(context, file).await?;
     match &answer {
         Answer::Existing(existing) => {
             let json = || AnswerJson { plan: None, existing: Some(ExistingJson::from(existing)) };
@@ -45,7 +57,7 @@ pub async fn run(context: &mut Context, file: &Path, why: bool) -> Result<Verdic
 }
 
 /// Reads the spec and asks for its plan.
-pub async fn ask(context: &Context, file: &Path) -> Result<(AdminClient<Channel>, Answer), CliError> {
+pub async fn ask(context: &mut Context, file: &Path) -> Result<Asked, CliError> {
     let spec = spec_file::read(file)?;
     let mut admin = context.connect().await?;
     let doing = format!("planning cluster {}", spec.parts().name);
@@ -55,7 +67,11 @@ pub async fn ask(context: &Context, file: &Path) -> Result<(AdminClient<Channel>
         (None, Some(plan)) => Answer::Plan(Box::new(plan)),
         (None, None) => return Err(CliError::Hollow { doing, missing: "plan" }),
     };
-    Ok((admin, answer))
+    let open = match &answer {
+        Answer::Plan(plan) => is_open(plan),
+        Answer::Existing(_) => spec.parts().auth == Auth::None,
+    };
+    Ok(Asked { admin, answer, open })
 }
 
 /// Refuses a plan with fatal findings.

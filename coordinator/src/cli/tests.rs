@@ -24,6 +24,8 @@ use crate::render::{
 };
 
 mod errors;
+mod https;
+mod trust;
 
 const SPEC: &str = "name = \"orders\"\n[[hosts]]\nname = \"server1\"\nports = [\"7000-7005\"]\n";
 
@@ -78,11 +80,31 @@ impl World {
 
     /// `FILE` stands for the spec.
     async fn run_until(&self, line: &str, interrupt: impl Future<Output = ()>) -> Ran {
+        let line = format!("muster --endpoint {} {line}", self.endpoint);
+        self.whole(&line, |console| console, interrupt).await
+    }
+
+    /// Somebody sits there and types that.
+    async fn typed(&self, line: &str, input: &'static str) -> Ran {
+        let line = format!("muster --endpoint {} {line}", self.endpoint);
+        let sit = |mut console: Console| {
+            console.asks = true;
+            console.reading(Arc::new(Mutex::new(input.as_bytes())))
+        };
+        self.whole(&line, sit, std::future::pending()).await
+    }
+
+    /// The whole line.
+    async fn whole(
+        &self,
+        line: &str,
+        sit: impl FnOnce(Console) -> Console,
+        interrupt: impl Future<Output = ()>,
+    ) -> Ran {
         let file = self.dir.path().join("cluster.toml").display().to_string();
-        let line = format!("muster --endpoint {} {}", self.endpoint, line.replace("FILE", &file));
-        let args = Args::try_parse_from(line.split_whitespace()).unwrap();
+        let args = Args::try_parse_from(line.replace("FILE", &file).split_whitespace()).unwrap();
         let (out, err) = (Page::default(), Page::default());
-        let console = Console::to(Box::new(out.clone()), Box::new(err.clone()));
+        let console = sit(Console::to(Box::new(out.clone()), Box::new(err.clone())));
         let code = drive(args, console, Duration::from_secs(1), interrupt).await;
         let clean = |page: &Page| page.text().replace(&file, "FILE").replace(&self.endpoint, "ENDPOINT");
         Ran { code, out: clean(&out), err: clean(&err) }
@@ -153,24 +175,25 @@ async fn a_bootstrap_survives_a_lost_answer_and_a_broken_stream() {
     check(
         &tail,
         expect![[r#"
-        --- stdout
-          SOMAXCONN: server1 net.core.somaxconn: it is 128, below the backlog of 511
-                cure: sysctl -w net.core.somaxconn=1024
+            --- stdout
+              SOMAXCONN: server1 net.core.somaxconn: it is 128, below the backlog of 511
+                    cure: sysctl -w net.core.somaxconn=1024
 
-        [OK] All nodes agree about slots configuration.
-        [OK] All 16384 slots covered.
-        [OK] Every master took a write, every replica is in sync.
-        Cluster orders is formed: PREFLIGHT 0.12 s, CONFIGURE 0.06 s, START 0.19 s, VERIFY 2.04 s; 2.41 s in all.
-        --- stderr
-        operation 0199a2b4-0000-7000-8000-000000000001 (Ctrl-C stops watching, not the work)
-        CONFIGURE 0/6
-        START 4/6: server2:7004 is starting
-        the coordinator does not answer; its operation is on disk and goes on when it returns; waiting
-        VERIFY 6/6
-        FORMED 6/6 [done]: formed at incarnation 1
-        look at it: muster status orders; try it: muster smoke orders
-        --- exit 0
-    "#]],
+            [OK] All nodes agree about slots configuration.
+            [OK] All 16384 slots covered.
+            [OK] Every master took a write, every replica is in sync.
+            Cluster orders is formed: PREFLIGHT 0.12 s, CONFIGURE 0.06 s, START 0.19 s, VERIFY 2.04 s; 2.41 s in all.
+            --- stderr
+            operation 0199a2b4-0000-7000-8000-000000000001 (Ctrl-C stops watching, not the work)
+            CONFIGURE 0/6
+            START 4/6: server2:7004 is starting
+            the coordinator does not answer; its operation is on disk and goes on when it returns; waiting
+            VERIFY 6/6
+            FORMED 6/6 [done]: formed at incarnation 1
+            look at it: muster status orders; try it: muster smoke orders
+            Clients log in: muster credentials orders
+            --- exit 0
+        "#]],
     );
     let asked = world.asked();
     let applies: Vec<_> = asked.iter().filter(|asked| asked.starts_with("apply")).collect();
@@ -282,18 +305,19 @@ async fn a_spec_that_is_being_formed_is_watched() {
     check(
         &world.run("bootstrap FILE --yes").await,
         expect![[r#"
-        --- stdout
-        [OK] All nodes agree about slots configuration.
-        [OK] All 16384 slots covered.
-        [OK] Every master took a write, every replica is in sync.
-        Cluster orders is formed: CONFIGURE 0.06 s, START 0.19 s, VERIFY 2.04 s; 2.29 s in all.
-        --- stderr
-        cluster orders is being formed from this spec by operation 0199a2b4-0000-7000-8000-000000000001; watching it
-        operation 0199a2b4-0000-7000-8000-000000000001 (Ctrl-C stops watching, not the work)
-        FORMED 6/6 [done]
-        look at it: muster status orders; try it: muster smoke orders
-        --- exit 0
-    "#]],
+            --- stdout
+            [OK] All nodes agree about slots configuration.
+            [OK] All 16384 slots covered.
+            [OK] Every master took a write, every replica is in sync.
+            Cluster orders is formed: CONFIGURE 0.06 s, START 0.19 s, VERIFY 2.04 s; 2.29 s in all.
+            --- stderr
+            cluster orders is being formed from this spec by operation 0199a2b4-0000-7000-8000-000000000001; watching it
+            operation 0199a2b4-0000-7000-8000-000000000001 (Ctrl-C stops watching, not the work)
+            FORMED 6/6 [done]
+            look at it: muster status orders; try it: muster smoke orders
+            Clients log in: muster credentials orders
+            --- exit 0
+        "#]],
     );
 }
 
