@@ -1,8 +1,10 @@
 //! `muster smoke`: be a client, from here or from an agent's host.
 //!
 //! Whom to ask is what the instances themselves say (not the blueprint: after a failover that would be yesterday's
-//! master). Slots that nobody running serves are a failure in themselves.
+//! master). Slots that nobody running serves are a failure in themselves. How to log in is what `muster credentials`
+//! says; a cluster without credentials is spoken to in plain.
 
+mod access;
 mod client;
 
 use muster_proto::{
@@ -11,15 +13,18 @@ use muster_proto::{
     wire::{GetStatusRequest, GetStatusResponse, InstanceState, Role, SmokeStep, SmokeTestRequest},
 };
 
+use self::access::Access;
 use super::{
     Context, Verdict,
     connect::{QUICK, THOROUGH, call},
+    credentials,
     error::CliError,
 };
 use crate::render::smoke::{SmokeJson, ok, text};
 
 pub async fn run(context: &mut Context, cluster: &ClusterName, from: Option<&HostName>) -> Result<Verdict, CliError> {
-    let mut admin = context.connect().await?;
+    let link = context.dial().await?;
+    let mut admin = link.admin();
     let name = cluster.to_string();
     let steps = match from {
         Some(from) => {
@@ -30,7 +35,9 @@ pub async fn run(context: &mut Context, cluster: &ClusterName, from: Option<&Hos
             let request = GetStatusRequest { cluster: name.clone() };
             let answer = call(&format!("asking for the masters of {name}"), QUICK, admin.get_status(request)).await?;
             let masters = masters(&answer);
-            let mut steps = client::visit(&masters).await;
+            let credentials = credentials::get(&mut link.trust(), cluster).await?;
+            let access = credentials.map(Access::from).unwrap_or_default();
+            let mut steps = client::visit(&masters, &access).await;
             steps.extend(unserved(&masters));
             steps
         }

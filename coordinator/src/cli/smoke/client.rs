@@ -6,9 +6,9 @@
 use std::time::{Duration, Instant};
 
 use muster_proto::{convert::micros, slots, wire::SmokeStep};
-use redis::{AsyncConnectionConfig, Client, RedisError, aio::ConnectionLike, cluster::ClusterClientBuilder, cmd};
+use redis::{AsyncConnectionConfig, RedisError, aio::ConnectionLike, cmd};
 
-use super::Master;
+use super::{Access, Master};
 use crate::render;
 
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -17,14 +17,14 @@ const EXPIRE_MS: u32 = 60_000;
 const PREFIX: &str = "muster:smoke:";
 
 /// A step for each master, all side by side, in their order.
-pub(super) async fn visit(masters: &[Master]) -> Vec<SmokeStep> {
+pub(super) async fn visit(masters: &[Master], access: &Access) -> Vec<SmokeStep> {
     let seeds: Vec<_> = masters.iter().map(|master| (master.address.clone(), master.port)).collect();
     let visits: Vec<_> = (0..masters.len())
         .map(|nth| {
             let master = masters[nth].clone();
             // The next one, round and round: somebody else wherever there is somebody else.
             let stranger = masters[(nth + 1) % masters.len()].clone();
-            tokio::spawn(one(master, stranger, seeds.clone()))
+            tokio::spawn(one(master, stranger, seeds.clone(), access.clone()))
         })
         .collect();
     let mut steps = Vec::new();
@@ -35,20 +35,20 @@ pub(super) async fn visit(masters: &[Master]) -> Vec<SmokeStep> {
     steps
 }
 
-async fn one(master: Master, stranger: Master, seeds: Vec<(String, u16)>) -> SmokeStep {
+async fn one(master: Master, stranger: Master, seeds: Vec<(String, u16)>, access: Access) -> SmokeStep {
     let name = name(&master);
     let key = slots::key_in(PREFIX, master.slots[0]);
     let slot = slots::key_slot(key.as_bytes()).into();
     let mut step = SmokeStep { slot, key, asked: name.clone(), ..SmokeStep::default() };
     let work = async {
         if stranger != master {
-            ask(&mut step, &stranger).await?;
+            ask(&mut step, &stranger, &access).await?;
         }
         if step.answered.is_empty() {
             step.answered = name.clone();
         }
         let started = Instant::now();
-        let done = through_the_cluster(&step.key, seeds).await;
+        let done = through_the_cluster(&step.key, &seeds, &access).await;
         step.micros = micros(started.elapsed());
         done.map_err(|error| format!("{}: {error}", step.answered))
     };
@@ -62,10 +62,10 @@ async fn one(master: Master, stranger: Master, seeds: Vec<(String, u16)>) -> Smo
 
 /// Sends the write to somebody whose slot it is not, to see the redirect. A stranger that cannot be reached is not this
 /// master's fault, and has a step of its own.
-async fn ask(step: &mut SmokeStep, stranger: &Master) -> Result<(), String> {
+async fn ask(step: &mut SmokeStep, stranger: &Master, access: &Access) -> Result<(), String> {
     let config =
         AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
-    let Ok(client) = Client::open((stranger.address.clone(), stranger.port)) else { return Ok(()) };
+    let Ok(client) = access.node(&stranger.address, stranger.port) else { return Ok(()) };
     let Ok(mut connection) = client.get_multiplexed_async_connection_with_config(&config).await else { return Ok(()) };
     step.asked = name(stranger);
     match write(&mut connection, &step.key).await {
@@ -78,9 +78,11 @@ async fn ask(step: &mut SmokeStep, stranger: &Master) -> Result<(), String> {
     Ok(())
 }
 
-async fn through_the_cluster(key: &str, seeds: Vec<(String, u16)>) -> Result<(), String> {
+async fn through_the_cluster(key: &str, seeds: &[(String, u16)], access: &Access) -> Result<(), String> {
     let say = |error: RedisError| error.to_string();
-    let client = ClusterClientBuilder::new(seeds)
+    let client = access
+        .cluster(seeds)
+        .map_err(say)?
         .connection_timeout(PATIENCE)
         .response_timeout(PATIENCE)
         .retries(2)
@@ -104,5 +106,7 @@ fn name(master: &Master) -> String {
     render::address(&master.address, master.port.into())
 }
 
+#[cfg(test)]
+mod real;
 #[cfg(test)]
 mod tests;

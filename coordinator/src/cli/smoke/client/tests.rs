@@ -85,7 +85,7 @@ async fn cluster(mute: Option<usize>) -> Vec<Master> {
 #[tokio::test]
 async fn every_master_is_written_through_after_a_redirect() {
     let masters = cluster(None).await;
-    let steps = visit(&masters).await;
+    let steps = visit(&masters, &Access::default()).await;
     assert_eq!(steps.len(), 3);
     for (nth, step) in steps.iter().enumerate() {
         assert_eq!(step.error, "", "{step:?}");
@@ -97,7 +97,7 @@ async fn every_master_is_written_through_after_a_redirect() {
 #[tokio::test]
 async fn a_master_that_says_nothing_is_named_and_the_others_are_not_blamed() {
     let masters = cluster(Some(1)).await;
-    let steps = visit(&masters).await;
+    let steps = visit(&masters, &Access::default()).await;
     let culprit = name(&masters[1]);
     // Asked for a redirect, it said nothing to the first either: the sentence names it both times.
     assert!(steps[0].error.starts_with(&culprit), "{}", steps[0].error);
@@ -110,7 +110,7 @@ async fn a_master_that_is_not_there_is_named() {
     let mut masters = cluster(None).await;
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     masters[2].port = gone;
-    let steps = visit(&masters).await;
+    let steps = visit(&masters, &Access::default()).await;
     // Nobody redirects there, so a client is well served; the redirect shows who answers for it.
     assert_eq!(steps[0].error, "");
     assert_ne!(steps[2].answered, name(&masters[2]));
