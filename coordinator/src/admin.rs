@@ -3,7 +3,7 @@
 //! A handler checks, changes the store, rings the bell and answers; the loop does the work.
 
 mod apply;
-mod operations;
+pub(crate) mod operations;
 mod planning;
 
 use std::{pin::Pin, sync::Arc, time::Duration};

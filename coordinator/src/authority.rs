@@ -1,13 +1,7 @@
-//! Certificate authorities: the fleet's own, and one for each cluster with TLS.
+//! The fleet's own certificate authority. Each cluster with TLS has another one, in [`credentials`](crate::credentials).
 //!
 //! An authority signs keys and decides about names; what a request asks to be called is ignored. A new authority of the
 //! fleet is signed by the one before it too: whoever only knows the old one still believes what the new one signs.
-//!
-//! A cluster has an authority of its own, apart from the fleet's: Redis' bus believes every certificate of its
-//! authority (`tls-ca-cert-file`; the bus always demands one, cluster.c), so with a single one any agent's or viewer's
-//! certificate would open every bus.
-
-use std::net::IpAddr;
 
 use muster_proto::{
     HostName, Sha256,
@@ -48,8 +42,6 @@ pub enum Subject<'a> {
     Host(&'a HostName),
     /// A person or an automation.
     User(&'a str),
-    /// The redis-servers of a host.
-    Instances(&'a HostName, IpAddr),
 }
 
 /// Since when, and for how long.
@@ -124,12 +116,6 @@ fn leaf(subject: &Subject, span: Span) -> Result<CertificateParams> {
         }
         Subject::Host(host) => (host.to_string(), vec![uri(Name::Host((*host).clone()))?], vec![ClientAuth]),
         Subject::User(user) => ((*user).to_owned(), vec![uri(Name::User((*user).to_owned()))?], vec![ClientAuth]),
-        Subject::Instances(host, address) => {
-            let mut names = vec![SanType::IpAddress(*address)];
-            // An underscore stands in host names and not in DNS'.
-            names.extend(dns(host.as_str()).ok().filter(|_| !host.as_str().contains('_')));
-            (host.to_string(), names, vec![ServerAuth, ClientAuth])
-        }
     };
     let mut params = params(&name, span);
     params.subject_alt_names = names;
@@ -213,10 +199,6 @@ mod tests {
         assert_eq!(about.not_after_s, i64::try_from(span.until_ms / 1000).unwrap());
         let about = pki::read_certificate(&authority.sign(&request, &Subject::User("vera"), span).unwrap()).unwrap();
         assert_eq!(about.name, Name::User("vera".into()));
-        let address = "192.168.1.198".parse().unwrap();
-        let instance = authority.sign(&request, &Subject::Instances(&host, address), span).unwrap();
-        assert!(matches!(pki::read_certificate(&instance), Err(PkiError::Nameless)), "it opens no door of the fleet's");
-        assert!(believed(&[&authority], &instance, &[], "192.168.1.198", NOW));
         assert!(authority.sign(b"no request", &Subject::Host(&host), span).is_err());
     }
 }

@@ -38,6 +38,8 @@ struct Written {
     heartbeat_ms: u64,
     #[serde(default = "default_verify_patience_ms")]
     verify_patience_ms: u64,
+    #[serde(default = "default_redis_certificate_hours")]
+    redis_certificate_hours: u64,
 }
 
 fn default_state_dir() -> PathBuf {
@@ -72,6 +74,10 @@ fn default_verify_patience_ms() -> u64 {
     60_000
 }
 
+fn default_redis_certificate_hours() -> u64 {
+    720
+}
+
 /// What the coordinator believes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -99,6 +105,8 @@ pub struct Config {
     pub heartbeat: Duration,
     /// How long a phase of a formation may stand still before a person is asked.
     pub verify_patience: Duration,
+    /// How long a certificate of redis-servers holds.
+    pub redis_certificate: Duration,
 }
 
 /// Why a config is not believed.
@@ -166,6 +174,8 @@ impl Written {
             if fits { Ok(value) } else { Err((key, format!("{value} is not {low}-{high}"))) }
         };
         let within = |key, value: u64, low, high| number(key, value, low, high).map(Duration::from_millis);
+        let hours =
+            |key, value, low, high| number(key, value, low, high).map(|hours| Duration::from_secs(hours * 3600));
         if let Some(name) = self.names.iter().find(|name| !is_name(name)) {
             return Err(("names", format!("{name:?} is neither a DNS name nor an IP address")));
         }
@@ -178,6 +188,7 @@ impl Written {
             rejoin_grace_days: number("rejoin_grace_days", self.rejoin_grace_days, 0, 3_650)?,
             two_persons: self.two_persons,
             heartbeat: within("heartbeat_ms", self.heartbeat_ms, 1_000, 60_000)?,
+            redis_certificate: hours("redis_certificate_hours", self.redis_certificate_hours, 1, 8_760)?,
             verify_patience: within("verify_patience_ms", self.verify_patience_ms, 5_000, 3_600_000)?,
             key_file: self.key_file.unwrap_or_else(|| self.state_dir.join("store.key")),
             state_dir: self.state_dir,
@@ -260,6 +271,7 @@ mod tests {
         assert!(said("names = [\"a b\"]").contains("names: \"a b\" is neither a DNS name nor an IP address"));
         assert!(said("certificate_hours = 0").contains("certificate_hours: 0 is not 1-8760"));
         assert!(said("state_dir = \"x\"").contains("state_dir: \"x\" is not an absolute path"));
+        assert!(said("redis_certificate_hours = 0").contains("redis_certificate_hours: 0 is not 1-8760"));
         assert!(said("heartbeat_ms = 1").contains("heartbeat_ms: 1 is not 1000-60000"));
         assert!(
             said(&format!("admin_socket = \"/{}\"", "x".repeat(200))).contains("admin_socket: longer than the 107")
@@ -281,6 +293,7 @@ mod tests {
             "admin_socket",
             "heartbeat_ms",
             "verify_patience_ms",
+            "redis_certificate_hours",
             "log",
         ] {
             assert!(sample.contains(&format!("\n{key} = ")), "{key}");

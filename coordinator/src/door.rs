@@ -180,9 +180,10 @@ fn tls(names: &[String], authorities: &[Authority], now_ms: u64) -> Result<Tls, 
     let key = Key::generate()?;
     let span = Span::hours(now_ms, OWN_HOURS);
     let leaf = signing.sign(&key.request("muster-coordinator")?, &Subject::Coordinator(names), span)?;
-    // The crossed one is for those who only know the authority before; the last is looked for by its hash.
-    let chain = [Some(&leaf), signing.crossed.as_ref(), Some(&signing.certificate)];
-    let chain = chain.into_iter().flatten().map(|der| CertificateDer::from(der.clone())).collect();
+    // The crossed ones lead those who only know an older authority to the signing one; the others are looked for by
+    // their hash, by those who know no more than that.
+    let known = authorities.iter().flat_map(|one| [one.crossed.as_ref(), Some(&one.certificate)]).flatten();
+    let chain = [&leaf].into_iter().chain(known).map(|der| CertificateDer::from(der.clone())).collect();
     let believed: Vec<_> = authorities.iter().map(|authority| authority.certificate.clone()).collect();
     let provider = Arc::new(ring::default_provider());
     let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(pki::roots(&believed)?), provider.clone())

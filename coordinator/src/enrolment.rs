@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     authority::{Span, Subject},
     caller::Caller,
+    credentials::api,
     gate::{Visit, visit},
     keeper::Shared,
     ledger::unix_ms,
@@ -118,6 +119,31 @@ impl Enrolment {
         Ok(wire::RenewResponse { certificate, authorities: shared.door.certificates() })
     }
 
+    /// Whose instances a caller may have certificates for: his own host's. An agent on the unix socket says which that is,
+    /// unless it is enrolled and should have come with its certificate.
+    fn certified(&self, visit: &Visit, said: &str) -> Result<HostName, Failure> {
+        match &visit.caller {
+            Caller::Host { name, .. } if said.is_empty() || name.as_str() == said => {
+                let known = self.0.enrolled(name.as_str())?;
+                known.barred().map_or(Ok(name.clone()), Err)
+            }
+            Caller::Owner { .. } => {
+                let host: HostName = said.parse().map_err(|error| invalid(format!("host: {error}")))?;
+                if self.0.ledger.host_trust(&host).map_err(store_failed)?.is_some() {
+                    let message = format!("host {host} is enrolled, and must come with its certificate over https://");
+                    return Err(Failure::new(Reason::Unauthenticated, message));
+                }
+                Ok(host)
+            }
+            caller => {
+                let message = format!("{caller} may not have certificates for the instances of another host");
+                Err(Failure::new(Reason::Unauthenticated, message).hint(
+                    "tls = true takes an enrolled host: muster token create --host NAME, then muster-agent enrol",
+                ))
+            }
+        }
+    }
+
     fn certify_host(&self, host: &HostName, csr: &[u8], now_ms: u64) -> Result<(Vec<u8>, u64, Sha256), Failure> {
         let span = Span::hours(now_ms, self.0.config.certificate_hours);
         let signed = self.0.door.sign(csr, &Subject::Host(host), span);
@@ -144,10 +170,8 @@ impl enrolment_server::Enrolment for Enrolment {
 
     async fn certify(&self, request: Request<wire::CertifyRequest>) -> Result<Response<wire::CertifyResponse>, Status> {
         let visit = visit(&request)?;
-        let Caller::Host { name, .. } = &visit.caller else {
-            return Err(Failure::new(Reason::Unauthenticated, "only an enrolled host has instances to certify").into());
-        };
-        let _ = (name, request.into_inner());
-        Err(Status::unimplemented("wired with the credentials"))
+        let request = request.into_inner();
+        let host = self.certified(&visit, &request.host)?;
+        Ok(Response::new(api::certify(&self.0, &host, request)?))
     }
 }

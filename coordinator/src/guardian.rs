@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     caller::Caller,
+    credentials::api,
     gate::{Visit, visit},
     keeper::Shared,
     ledger::unix_ms,
@@ -230,23 +231,23 @@ impl trust_server::Trust for Guardian {
 
     async fn get_credentials(
         &self,
-        _request: Request<wire::GetCredentialsRequest>,
+        request: Request<wire::GetCredentialsRequest>,
     ) -> Answer<wire::GetCredentialsResponse> {
-        Err(Status::unimplemented("wired with the credentials"))
+        answer!(request, |visit, inner| api::get(&self.0, &visit.caller, &visit.from, inner)?)
     }
 
     async fn rotate_credentials(
         &self,
-        _request: Request<wire::RotateCredentialsRequest>,
+        request: Request<wire::RotateCredentialsRequest>,
     ) -> Answer<wire::RotateCredentialsResponse> {
-        Err(Status::unimplemented("wired with the credentials"))
+        answer!(request, |visit, inner| api::rotate(&self.0, &visit.caller, &visit.from, inner)?)
     }
 
     async fn finish_rotation(
         &self,
-        _request: Request<wire::FinishRotationRequest>,
+        request: Request<wire::FinishRotationRequest>,
     ) -> Answer<wire::FinishRotationResponse> {
-        Err(Status::unimplemented("wired with the credentials"))
+        answer!(request, |visit, inner| api::finish(&self.0, &visit.caller, &visit.from, inner)?)
     }
 
     async fn list_audit(&self, request: Request<wire::ListAuditRequest>) -> Answer<wire::ListAuditResponse> {

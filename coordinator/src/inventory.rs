@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
     time::{Duration, Instant},
 };
 
@@ -13,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     blueprint::Blueprint,
-    formation::{Heard, steps},
+    formation::{Culprit, Heard, steps},
     placement::Site,
 };
 
@@ -70,6 +71,35 @@ pub struct Session {
     pub say: mpsc::Sender<wire::ToAgent>,
     /// Tasks that it has not answered.
     pub asked: HashMap<String, oneshot::Sender<wire::TaskResult>>,
+}
+
+/// Why nothing current is known of a host. Its `Display` is said of the host.
+enum Away {
+    Nobody,
+    Silent(Duration),
+    Refuses(String),
+    Behind { accepted: Generation, told: Generation },
+}
+
+impl Away {
+    /// As it is said of an instance there.
+    fn of(&self, name: &HostName) -> String {
+        match self {
+            Self::Nobody => format!("no agent calls itself {name}"),
+            _ => format!("its host {name} {self}"),
+        }
+    }
+}
+
+impl fmt::Display for Away {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nobody => f.write_str("has no agent: none calls itself so"),
+            Self::Silent(silence) => write!(f, "has not been heard of for {} s", steps(*silence)),
+            Self::Refuses(why) => write!(f, "refuses: {why}"),
+            Self::Behind { accepted, told } => write!(f, "has generation {accepted}, told was {told}"),
+        }
+    }
 }
 
 /// All hosts.
@@ -158,7 +188,8 @@ impl Inventory {
         let members: BTreeSet<NodeId> = blueprint.members.iter().map(|member| member.node_id).collect();
         for name in blueprint.hosts() {
             match self.current(&name) {
-                Err(why) => {
+                Err(away) => {
+                    let why = away.of(&name);
                     heard.silent.insert(name, why);
                 }
                 Ok(report) => {
@@ -170,18 +201,38 @@ impl Inventory {
         heard
     }
 
+    /// Those of a cluster's hosts that have not made true what they were told last, and why.
+    pub fn behind(&self, blueprint: &Blueprint) -> Vec<Culprit> {
+        let one = |name: HostName| {
+            let culprit = |why: String, stuck| Culprit { name: name.to_string(), why, stuck };
+            let report = match self.current(&name) {
+                Ok(report) => report,
+                Err(away) => return Some(culprit(away.to_string(), matches!(away, Away::Refuses(_)))),
+            };
+            let told = self.hosts.get(&name).map(|host| host.told).filter(|told| *told != report.converged)?;
+            let troubled = report.instances.iter().find(|status| !status.reason.is_empty());
+            Some(troubled.map_or_else(
+                || culprit(format!("has made generation {} true, told was {told}", report.converged), false),
+                |status| Culprit {
+                    name: format!("{name}:{}", status.port),
+                    why: status.reason.clone(),
+                    stuck: status.state == InstanceState::Blocked,
+                },
+            ))
+        };
+        blueprint.hosts().into_iter().filter_map(one).collect()
+    }
+
     /// The report of a host that is live and has taken in what it was told last.
-    fn current(&self, name: &HostName) -> Result<&Report, String> {
-        let host = self.hosts.get(name).ok_or_else(|| format!("no agent calls itself {name}"))?;
+    fn current(&self, name: &HostName) -> Result<&Report, Away> {
+        let host = self.hosts.get(name).ok_or(Away::Nobody)?;
         let report = match &host.report {
             Some(report) if self.live(host) => report,
-            _ => return Err(format!("its host {name} has not been heard of for {} s", steps(host.heard.elapsed()))),
+            _ => return Err(Away::Silent(host.heard.elapsed())),
         };
         match &report.refusal {
-            Some(refusal) if report.received == host.told => Err(format!("its host {name} refuses: {refusal}")),
-            _ if report.accepted != host.told => {
-                Err(format!("its host {name} has generation {}, told was {}", report.accepted, host.told))
-            }
+            Some(refusal) if report.received == host.told => Err(Away::Refuses(refusal.clone())),
+            _ if report.accepted != host.told => Err(Away::Behind { accepted: report.accepted, told: host.told }),
             _ => Ok(report),
         }
     }

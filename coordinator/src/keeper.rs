@@ -4,6 +4,8 @@
 //! by itself, so a broken one never holds up another. A step is a transaction; what must be asked for over the network
 //! runs beside the loop and rings when it is done.
 
+mod rotation;
+
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -19,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
+    blueprint::Blueprint,
     config::Config,
     door::Door,
     formation::{self, Goal, Phase},
@@ -27,6 +30,21 @@ use crate::{
     reconcile::{Told, assignments},
     safeguard::Refusals,
 };
+
+/// Where an operation is, as its event says it.
+#[derive(Debug, Clone)]
+pub struct Said<'a> {
+    /// Whose.
+    pub operation: OperationId,
+    /// How it is doing.
+    pub state: OpState,
+    /// In which phase.
+    pub phase: &'a str,
+    /// What it does or waits for.
+    pub message: &'a str,
+    /// Instances that are where the phase wants them, and of how many.
+    pub count: (usize, usize),
+}
 
 /// The longest time without a pass: ages grow without anybody ringing.
 const TICK: Duration = Duration::from_secs(1);
@@ -103,23 +121,49 @@ impl Shared {
         self.bell.notify_one();
     }
 
+    /// Takes a step of a cluster: the change, what its hosts are to be told, and the event are on the disk as one; then
+    /// the hosts hear of it. `next` is the cluster after it; none when nothing of it is left. The event's number is
+    /// returned. For whoever [`decide`](Self::decide)s.
+    pub fn commit(
+        &self,
+        cluster: &Blueprint,
+        next: Option<ClusterRecord>,
+        said: &Said,
+        change: impl FnOnce(&Write) -> Result<(), LedgerError>,
+    ) -> Result<u64, LedgerError> {
+        // Read now, so that a step that another cluster of these hosts has just taken is never taken back.
+        let all = self.ledger.clusters()?.into_iter();
+        let clusters: Vec<_> = all.filter(|other| other.blueprint.cluster != cluster.cluster).chain(next).collect();
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let counts = (count(said.count.0), count(said.count.1));
+        let (told, seq) = self.ledger.write(|write| {
+            change(write)?;
+            let told = self.tell(write, &cluster.hosts(), &clusters)?;
+            let seq = write.event(said.operation, said.state, said.phase, said.message, counts)?;
+            Ok::<_, LedgerError>((told, seq))
+        })?;
+        let id = said.operation;
+        tracing::info!(operation = %id, cluster = %cluster.cluster, phase = said.phase, "{}", said.message);
+        self.events.send_replace(seq);
+        self.send(told);
+        self.ring();
+        Ok(seq)
+    }
+
     /// Sets what these hosts are to be told, inside a transaction; [`send`](Self::send) tells them when it is done.
-    pub fn tell(
+    fn tell(
         &self,
         write: &Write,
         hosts: &[HostName],
         clusters: &[ClusterRecord],
     ) -> Result<Vec<(HostName, wire::Desired)>, LedgerError> {
-        let told: Vec<_> = clusters
-            .iter()
-            .map(|record| Told { blueprint: &record.blueprint, goal: record.goal, formed: record.formed_ms.is_some() })
-            .collect();
+        let told: Vec<_> = clusters.iter().map(Told::from).collect();
         let wishes = assignments(hosts, &told);
         wishes.iter().map(|(host, wish)| Ok((host.clone(), write.tell(host, wish)?))).collect()
     }
 
     /// Tells hosts what has been set. One that is not connected hears it when it is.
-    pub fn send(&self, told: Vec<(HostName, wire::Desired)>) {
+    fn send(&self, told: Vec<(HostName, wire::Desired)>) {
         let mut inventory = self.inventory();
         for (name, desired) in told {
             let Some(host) = inventory.get_mut(&name) else { continue };
@@ -142,7 +186,6 @@ struct Drive {
     began: Instant,
     moved: Instant,
     done: usize,
-    said: (OpState, String),
     said_at: Instant,
     proof: Option<mpsc::Receiver<Result<(), String>>>,
     unproved: Option<(String, Instant)>,
@@ -204,45 +247,48 @@ impl Keeper {
             if record.formed_ms.is_some() {
                 self.drives.remove(&record.operation);
                 self.tell_leaders(record);
+                if let Err(error) = self.rotate(record) {
+                    let cluster = &record.blueprint.cluster;
+                    tracing::error!(%cluster, cause = ?error, "a step of a rotation has failed; it is tried again");
+                }
                 continue;
             }
             let Some(operation) = self.shared.ledger.operation(record.operation)? else { continue };
-            if let Err(error) = self.drive(record, &operation, &clusters) {
+            if let Err(error) = self.drive(record, &operation) {
                 tracing::error!(operation = %operation.id, cause = ?error, "a step has failed; it is tried again");
             }
         }
         Ok(())
     }
 
-    fn drive(
-        &mut self,
-        record: &ClusterRecord,
-        operation: &OperationRecord,
-        all: &[ClusterRecord],
-    ) -> Result<(), LedgerError> {
+    fn drive(&mut self, record: &ClusterRecord, operation: &OperationRecord) -> Result<(), LedgerError> {
         let heard = self.shared.inventory().heard(&record.blueprint);
         let phase = formation::phase(&record.blueprint, record.goal, false, &heard);
         let total = record.blueprint.members.len();
         let done = total - phase.unsettled().len();
         let drive = self.drives.entry(operation.id).or_insert_with(|| Drive::new(phase.word(), done));
-        drive.enter(&self.shared, operation.id, &phase, done)?;
+        drive.enter(&self.shared, operation.id, phase.word(), done)?;
+        if phase != Phase::Prove {
+            drive.proof = None;
+            drive.unproved = None;
+        }
         if operation.state == OpState::Paused {
             return Ok(());
         }
         match phase {
             Phase::Configure { ref unsettled } if unsettled.is_empty() => {
                 // The barrier: nobody is started before everybody is prepared.
-                self.advance(record, operation, all)
+                self.advance(record, operation)
             }
             Phase::Prove => match drive.proved(&self.shared, record) {
                 true => {
                     drive.end_phase(&self.shared, operation.id)?;
-                    self.latch(record, operation, all)
+                    self.latch(record, operation)
                 }
-                false => self.say(operation, &phase, (done, total)),
+                false => self.say_phase(operation, &phase, (done, total)),
             },
-            Phase::Gone => self.forget(record, operation, all),
-            _ => self.say(operation, &phase, (done, total)),
+            Phase::Gone => self.forget(record, operation),
+            _ => self.say_phase(operation, &phase, (done, total)),
         }
     }
 
@@ -267,107 +313,81 @@ impl Keeper {
     }
 
     /// Moves the cursor past the barrier: all servers are started.
-    fn advance(
-        &mut self,
-        record: &ClusterRecord,
-        operation: &OperationRecord,
-        all: &[ClusterRecord],
-    ) -> Result<(), LedgerError> {
+    fn advance(&mut self, record: &ClusterRecord, operation: &OperationRecord) -> Result<(), LedgerError> {
         let next = ClusterRecord { goal: Goal::Running, ..record.clone() };
         let message = "all directories are written; starting all servers".to_owned();
         let step =
             Step { record, operation, next: Some(next), state: operation.state, phase: "START", done: 0, message };
-        self.take(step, all, |write| write.goal(&record.blueprint.cluster, Goal::Running))
+        self.take(step, |write| write.goal(&record.blueprint.cluster, Goal::Running))
     }
 
     /// Latches *formed*.
-    fn latch(
-        &mut self,
-        record: &ClusterRecord,
-        operation: &OperationRecord,
-        all: &[ClusterRecord],
-    ) -> Result<(), LedgerError> {
+    fn latch(&mut self, record: &ClusterRecord, operation: &OperationRecord) -> Result<(), LedgerError> {
         let next = ClusterRecord { formed_ms: Some(crate::ledger::unix_ms()), ..record.clone() };
         let (masters, done) = (record.blueprint.masters(), record.blueprint.members.len());
         let message = format!("{masters} masters take writes, {done} nodes agree, every replica is in sync");
         let step = Step { record, operation, next: Some(next), state: OpState::Done, phase: "FORMED", done, message };
-        self.take(step, all, |write| write.formed(&record.blueprint.cluster))
+        self.take(step, |write| write.formed(&record.blueprint.cluster))
     }
 
     /// Lets go of a cluster that was called off.
-    fn forget(
-        &mut self,
-        record: &ClusterRecord,
-        operation: &OperationRecord,
-        all: &[ClusterRecord],
-    ) -> Result<(), LedgerError> {
+    fn forget(&mut self, record: &ClusterRecord, operation: &OperationRecord) -> Result<(), LedgerError> {
         let (message, done) = (Phase::Gone.to_string(), record.blueprint.members.len());
         let step = Step { record, operation, next: None, state: OpState::Cancelled, phase: "CANCEL", done, message };
-        self.take(step, all, |write| write.forget_cluster(&record.blueprint.cluster))
+        self.take(step, |write| write.forget_cluster(&record.blueprint.cluster))
     }
 
-    /// Takes a step: the change, what the hosts are to be told, and the event are on the disk as one; then the hosts
-    /// hear of it.
-    fn take(
-        &mut self,
-        step: Step,
-        all: &[ClusterRecord],
-        change: impl FnOnce(&Write) -> Result<(), LedgerError>,
-    ) -> Result<(), LedgerError> {
-        let (blueprint, id) = (&step.record.blueprint, step.operation.id);
-        let others = all.iter().filter(|other| other.blueprint.cluster != blueprint.cluster);
-        let clusters: Vec<_> = others.cloned().chain(step.next).collect();
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        let counts = (count(step.done), count(blueprint.members.len()));
-        let (told, seq) = self.shared.ledger.write(|write| {
-            change(write)?;
-            let told = self.shared.tell(write, &blueprint.hosts(), &clusters)?;
-            let seq = write.event(id, step.state, step.phase, &step.message, counts)?;
-            Ok::<_, LedgerError>((told, seq))
-        })?;
-        tracing::info!(operation = %id, cluster = %blueprint.cluster, phase = step.phase, "{}", step.message);
+    /// Takes a step. An operation that has ended by it is not driven any more.
+    fn take(&mut self, step: Step, change: impl FnOnce(&Write) -> Result<(), LedgerError>) -> Result<(), LedgerError> {
+        let (blueprint, operation) = (&step.record.blueprint, step.operation.id);
+        let count = (step.done, blueprint.members.len());
+        let said = Said { operation, state: step.state, phase: step.phase, message: &step.message, count };
+        self.shared.commit(blueprint, step.next, &said, change)?;
         if step.state.ended() {
-            self.drives.remove(&id);
+            self.drives.remove(&operation);
         }
-        self.shared.events.send_replace(seq);
-        self.shared.send(told);
-        self.shared.ring();
         Ok(())
     }
 
-    /// Notes where it is, when that has changed, and not too often.
-    fn say(
+    /// Notes where a formation is.
+    fn say_phase(
         &mut self,
         operation: &OperationRecord,
         phase: &Phase,
+        count: (usize, usize),
+    ) -> Result<(), LedgerError> {
+        let Some(drive) = self.drives.get(&operation.id) else { return Ok(()) };
+        let needed = formation::needs_operator(phase, drive.moved.elapsed(), self.shared.config.verify_patience);
+        let unproved = drive.unproved.as_ref().map(|(why, _)| format!("; {why}")).unwrap_or_default();
+        let id = operation.id;
+        let now = match (needed, operation.state) {
+            (_, OpState::Cancelling) => (OpState::Cancelling, phase.to_string()),
+            (Some(why), _) => {
+                let cure = format!("mend it and it goes on by itself, or call it off: muster op cancel {id}");
+                (OpState::NeedsOperator, format!("{why}{unproved}; {cure}"))
+            }
+            (None, _) => (OpState::Running, format!("{phase}{unproved}")),
+        };
+        self.say(operation, phase.word(), now, count)
+    }
+
+    /// Notes where an operation is, when that has changed, and not too often.
+    fn say(
+        &mut self,
+        operation: &OperationRecord,
+        phase: &'static str,
+        now: (OpState, String),
         (done, total): (usize, usize),
     ) -> Result<(), LedgerError> {
         let Some(drive) = self.drives.get_mut(&operation.id) else { return Ok(()) };
-        let needed = formation::needs_operator(phase, drive.moved.elapsed(), self.shared.config.verify_patience);
-        let unproved = drive.unproved.as_ref().map(|(why, _)| format!("; {why}")).unwrap_or_default();
-        let (state, message) = match (needed, operation.state) {
-            (_, OpState::Cancelling) => (OpState::Cancelling, phase.to_string()),
-            (Some(why), _) => (
-                OpState::NeedsOperator,
-                format!(
-                    "{why}{unproved}; mend it and it goes on by itself, or call it off: muster op cancel {}",
-                    operation.id
-                ),
-            ),
-            (None, _) => (OpState::Running, format!("{phase}{unproved}")),
-        };
-        let now = (state, message);
-        let soon = state == operation.state && drive.phase == operation.phase && drive.said_at.elapsed() < PROGRESS;
-        if now == drive.said || soon {
+        let goes_on = now.0 == operation.state && phase == operation.phase;
+        if goes_on && (now.1 == operation.message || drive.said_at.elapsed() < PROGRESS) {
             return Ok(());
         }
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        let seq = self
-            .shared
-            .ledger
-            .write(|write| write.event(operation.id, now.0, phase.word(), &now.1, (count(done), count(total))))?;
-        tracing::info!(operation = %operation.id, phase = phase.word(), done, total, "{}", now.1);
-        drive.said = now;
+        let counts = (count(done), count(total));
+        let seq = self.shared.ledger.write(|write| write.event(operation.id, now.0, phase, &now.1, counts))?;
+        tracing::info!(operation = %operation.id, phase, done, total, "{}", now.1);
         drive.said_at = Instant::now();
         self.shared.events.send_replace(seq);
         Ok(())
@@ -378,33 +398,20 @@ impl Drive {
     fn new(phase: &'static str, done: usize) -> Self {
         let now = Instant::now();
         let long_ago = now.checked_sub(PROGRESS).unwrap_or(now);
-        Self {
-            phase,
-            began: now,
-            moved: now,
-            done,
-            said: (OpState::Running, String::new()),
-            said_at: long_ago,
-            proof: None,
-            unproved: None,
-        }
+        Self { phase, began: now, moved: now, done, said_at: long_ago, proof: None, unproved: None }
     }
 
     /// Takes note of a phase that was entered from outside (the world moved on, or back).
-    fn enter(&mut self, shared: &Shared, id: OperationId, phase: &Phase, done: usize) -> Result<(), LedgerError> {
-        if self.phase != phase.word() {
+    fn enter(&mut self, shared: &Shared, id: OperationId, phase: &'static str, done: usize) -> Result<(), LedgerError> {
+        if self.phase != phase {
             self.end_phase(shared, id)?;
-            self.phase = phase.word();
+            self.phase = phase;
             self.began = Instant::now();
             self.moved = Instant::now();
         }
         if done != self.done {
             self.moved = Instant::now();
             self.done = done;
-        }
-        if *phase != Phase::Prove {
-            self.proof = None;
-            self.unproved = None;
         }
         Ok(())
     }

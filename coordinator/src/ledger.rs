@@ -4,6 +4,7 @@
 //! What is kept is what cannot be asked for again: the term, what hosts were told, plans, clusters with their blueprint
 //! and goal, operations with their events, and the answers to requests. What hosts report is not kept.
 
+mod credentials;
 mod read;
 mod trust;
 mod write;
@@ -19,6 +20,7 @@ use rusqlite::{Connection, Transaction, params};
 
 use crate::{
     blueprint::Blueprint,
+    credentials::{Credentials, CredentialsError},
     formation::Goal,
     seal::{Seal, SealError},
 };
@@ -39,6 +41,7 @@ CREATE TABLE IF NOT EXISTS clusters (
     name TEXT PRIMARY KEY, spec BLOB NOT NULL, blueprint BLOB NOT NULL, goal TEXT NOT NULL,
     formed_ms INTEGER, operation TEXT NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS credentials (cluster TEXT PRIMARY KEY, sealed BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS operations (
     id TEXT PRIMARY KEY, kind TEXT NOT NULL, cluster TEXT NOT NULL, plan_hash TEXT NOT NULL, state TEXT NOT NULL,
     phase TEXT NOT NULL, message TEXT NOT NULL, started_ms INTEGER NOT NULL, ended_ms INTEGER
@@ -71,6 +74,9 @@ pub enum LedgerError {
     /// Something in it does not open.
     #[error("the store's secrets cannot be used")]
     Seal(#[from] SealError),
+    /// There is nothing to keep: drawing it has failed.
+    #[error("a cluster's secrets cannot be made")]
+    Credentials(#[source] CredentialsError),
     /// Written by a newer version.
     #[error("the store was written by a newer version (schema {found}; this one knows {SCHEMA_VERSION})")]
     Newer {
@@ -135,6 +141,8 @@ pub struct ClusterRecord {
     pub formed_ms: Option<u64>,
     /// The operation that makes, or made, it.
     pub operation: OperationId,
+    /// What is logged in with and believed there; none for one that is open and plain, or older than passwords.
+    pub credentials: Option<Credentials>,
 }
 
 /// An operation.
@@ -142,12 +150,12 @@ pub struct ClusterRecord {
 pub struct OperationRecord {
     /// Its id.
     pub id: OperationId,
-    /// `bootstrap`.
+    /// `bootstrap`, or [`Kind::word`](crate::credentials::Kind::word).
     pub kind: String,
     /// Whose.
     pub cluster: ClusterName,
-    /// The plan that was approved.
-    pub plan_hash: Sha256,
+    /// The plan that was approved; a rotation needs none.
+    pub plan_hash: Option<Sha256>,
     /// How it is doing.
     pub state: OpState,
     /// Where it is.

@@ -17,6 +17,7 @@ pub mod caller;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod credentials;
 pub mod door;
 pub mod enrolment;
 pub mod execute;

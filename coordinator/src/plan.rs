@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_proto::{HostName, Sha256, Spec, report::Server, wire};
+use muster_proto::{Auth, HostName, Sha256, Spec, report::Server, wire};
 use prost::Message as _;
 
 use crate::{
@@ -68,6 +68,18 @@ pub fn lint(spec: &Spec, placement: &Placement) -> Vec<Finding> {
         std::iter::once(copy(&shard.master, vec![shard.slots])).chain(replicas)
     });
     lint::lint(&copies.collect::<Vec<_>>(), asked(spec))
+}
+
+/// What the spec leaves open.
+pub fn doors(spec: &Spec) -> Option<Finding> {
+    let open = matches!(spec.parts().auth, Auth::None);
+    open.then(|| {
+        let message = "auth = \"none\": whoever reaches the ports may read, change and delete everything";
+        Finding::warning("OPEN_CLUSTER", "auth", message).cure(
+            "delete the line auth = \"none\" from the spec, and Muster draws passwords; or let nobody but the \
+             application's machines reach these ports",
+        )
+    })
 }
 
 /// What the rules depend on.

@@ -130,6 +130,7 @@ fn survey_findings(host: &HostName, survey: &wire::SurveyResult) -> Vec<Finding>
             .cure("change [redis.config] in the spec"),
         );
     }
+    findings.extend(access_findings(host, survey));
     if !survey.disk_error.is_empty() {
         findings.push(
             Finding::fatal("DISK_UNWRITABLE", "base_dir", survey.disk_error.clone())
@@ -151,6 +152,24 @@ fn survey_findings(host: &HostName, survey: &wire::SurveyResult) -> Vec<Finding>
     findings.extend(ephemeral);
     findings.extend(kernel);
     findings
+}
+
+/// What the server cannot do of the spec's `auth` and `tls`, in its own words.
+fn access_findings(host: &HostName, survey: &wire::SurveyResult) -> Vec<Finding> {
+    let auth = (!survey.auth_error.is_empty()).then(|| {
+        let message = format!("the server cannot have the spec's users: {}", survey.auth_error);
+        Finding::fatal("AUTH_UNSUPPORTED", "auth", message)
+            .on(host)
+            .cure("users need Redis 6.0 or newer, or Valkey; change [acl], or ask for an open cluster: auth = \"none\"")
+    });
+    let tls = (!survey.tls_error.is_empty()).then(|| {
+        let message = format!("the server cannot speak the spec's TLS: {}", survey.tls_error);
+        Finding::fatal("TLS_UNSUPPORTED", "tls", message).on(host).cure(format!(
+            "on {host}: install a server that is built with TLS (redis-server --tls-port 0 --port 0 says so), look at \
+             the files of [tls], or write tls = false"
+        ))
+    });
+    auth.into_iter().chain(tls).collect()
 }
 
 fn port_findings(host: &HostName, fact: &wire::PortFact) -> Vec<Finding> {

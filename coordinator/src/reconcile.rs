@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use muster_proto::{HostAssignment, HostName, Want};
+use muster_proto::{ClusterAssignment, HostAssignment, HostName, Spec, Want};
 
-use crate::{blueprint::Blueprint, formation::Goal};
+use crate::{blueprint::Blueprint, credentials::Credentials, formation::Goal, ledger::ClusterRecord};
 
 /// A cluster and how far it should go.
 #[derive(Debug, Clone)]
@@ -15,6 +15,22 @@ pub struct Told<'a> {
     pub goal: Goal,
     /// Proved once.
     pub formed: bool,
+    /// What the operator wanted.
+    pub spec: &'a Spec,
+    /// What is logged in with and believed there.
+    pub credentials: Option<&'a Credentials>,
+}
+
+impl<'a> From<&'a ClusterRecord> for Told<'a> {
+    fn from(record: &'a ClusterRecord) -> Self {
+        Self {
+            blueprint: &record.blueprint,
+            goal: record.goal,
+            formed: record.formed_ms.is_some(),
+            spec: &record.spec,
+            credentials: record.credentials.as_ref(),
+        }
+    }
 }
 
 /// The whole wish for each of these hosts. A host that no cluster names gets an empty one, so that it can forget.
@@ -24,12 +40,16 @@ pub fn assignments<'a>(
 ) -> BTreeMap<HostName, HostAssignment> {
     let one = |host: &HostName| HostAssignment {
         host: host.clone(),
-        clusters: clusters
-            .iter()
-            .filter_map(|told| told.blueprint.assignment(host, want(told.goal), told.formed))
-            .collect(),
+        clusters: clusters.iter().filter_map(|told| assignment(host, told)).collect(),
     };
     hosts.into_iter().map(|host| (host.clone(), one(host))).collect()
+}
+
+fn assignment(host: &HostName, told: &Told) -> Option<ClusterAssignment> {
+    let assignment = told.blueprint.assignment(host, want(told.goal), told.formed)?;
+    let users = told.credentials.and_then(|credentials| credentials.users(told.spec));
+    let tls = told.credentials.and_then(|credentials| credentials.tls(told.spec));
+    Some(ClusterAssignment { users, tls, ..assignment })
 }
 
 fn want(goal: Goal) -> Want {

@@ -1,5 +1,7 @@
 //! The seed's cluster, its hosts, and what they say when all is well, for tests.
 
+pub mod fleet;
+
 use std::{collections::HashMap, fmt::Write as _, net::IpAddr, time::Duration};
 
 use muster_proto::{
@@ -57,6 +59,7 @@ pub fn record(goal: Goal, formed: bool) -> ClusterRecord {
         goal,
         formed_ms: formed.then_some(1),
         operation: OperationId(Uuid::nil()),
+        credentials: None,
     }
 }
 

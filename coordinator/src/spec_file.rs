@@ -4,6 +4,7 @@
 //! nearest one that is. Every error names file, line and key. [`REFERENCE`] lists every key; it is what `muster plan
 //! --help` prints and what a test parses.
 
+mod access;
 mod written;
 
 use std::{
@@ -12,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use muster_proto::{Auth, HostName, Port, PortSet, Setting, Spec, SpecHost, Tls, spec::SpecError, spec::SpecParts};
+use muster_proto::{HostName, Port, PortSet, Setting, Spec, SpecHost, spec::SpecError, spec::SpecParts};
 use toml::{Spanned, Value};
 use written::Written;
 
@@ -22,6 +23,14 @@ replicas = 1                 # copies beside each master, 0-16; default 1
 masters = 3                  # 3-1000; default: instances / (replicas + 1)
 allow_shared_host = false    # two copies of a shard on one host, where nothing
                              # else is possible; default false
+auth = "password"            # or "none": whoever reaches the ports does as he
+                             # likes; default "password", drawn by Muster and
+                             # shown by: muster credentials orders
+tls = false                  # true: TLS alone, for clients, replicas and the
+                             # bus, with certificates that Muster issues;
+                             # or a table [tls] with your own, at the same paths
+                             # on every host, readable for the servers' user:
+                             # cert_file, key_file and ca_file; default false
 
 [[hosts]]                    # one for each host that takes part
 name = "server1"             # as its agent calls itself (muster hosts)
@@ -31,6 +40,17 @@ ports = ["7000-7002"]        # client ports, 1-55535, one instance each; the
 [[hosts]]
 name = "server2"
 ports = ["7003-7004", 7005]  # ranges and single ports
+
+[acl]                        # only with auth = "password"
+default = "~* &* +@all -@admin"  # rules of the default user; the default is
+                                 # this and what cluster clients need besides
+
+[[acl.users]]                # one for each further user
+name = "reporting"           # 1-63 of a-z, 0-9, '.', '_' and '-'
+rules = "~report:* +@read"   # as in an ACL file, without passwords and on/off
+password_sha256 = []         # sha256 of accepted passwords, 64 hex digits each;
+                             # none: Muster draws one, shown by: muster
+                             # credentials orders --user reporting
 
 [redis.config]               # anything redis.conf takes, unless Muster owns it
 appendonly = true            # true and false become yes and no
@@ -130,8 +150,8 @@ pub fn parse(text: &str) -> Result<Spec, Wrong> {
         hosts,
         settings,
         allow_shared_host: written.allow_shared_host,
-        auth: Auth::default(),
-        tls: Tls::Off,
+        auth: access::auth(&written, text)?,
+        tls: access::tls(&written),
     };
     Spec::new(parts).map_err(|error| Wrong {
         line: place(&written, &error).map_or(1, at),
@@ -183,7 +203,7 @@ fn place(written: &Written, error: &SpecError) -> Option<Range<usize>> {
         SpecError::NoPorts { at, .. } => written.hosts.get(*at).map(|host| host.get_ref().ports.span()),
         SpecError::Replicas(_) => written.replicas.as_ref().map(Spanned::span),
         SpecError::Masters(_) => written.masters.as_ref().map(Spanned::span),
-        SpecError::UserTwice { .. } | SpecError::TlsPath { .. } => None,
+        SpecError::UserTwice { .. } | SpecError::TlsPath { .. } => access::place(written, error),
         SpecError::SettingKey { key } | SpecError::SettingValue { key } | SpecError::SettingOwned { key, .. } => {
             setting(key)
         }
@@ -201,7 +221,10 @@ fn cure(error: &SpecError) -> Option<String> {
         SpecError::Masters(_) => "write masters = 3 or more, or leave it out".to_owned(),
         SpecError::SettingOwned { key, .. } => format!("delete the line {key} from [redis.config]"),
         SpecError::SettingKey { .. } | SpecError::SettingValue { .. } => return None,
-        SpecError::UserTwice { .. } | SpecError::TlsPath { .. } => return None,
+        SpecError::UserTwice { name, .. } => {
+            format!("keep one [[acl.users]] entry for {name}; one user may have several passwords")
+        }
+        SpecError::TlsPath { key, .. } => format!("write {key} as a path from the root: \"/etc/redis/tls/...\""),
     })
 }
 

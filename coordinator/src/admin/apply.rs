@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use muster_proto::{
-    ClusterId, HostName, Incarnation, NodeId, OperationId, Sha256, Spec,
+    ClusterId, HostName, Incarnation, NodeId, OperationId, Sha256, Spec, Tls,
     failure::{Failure, Reason},
     wire,
 };
@@ -12,11 +12,13 @@ use uuid::Uuid;
 use super::{operations, planning::exists};
 use crate::{
     blueprint::{Blueprint, Identity},
+    credentials::{Authority, Credentials},
     formation::Goal,
-    keeper::Shared,
+    keeper::{Said, Shared},
     ledger::{ClusterRecord, LedgerError, OpState, OperationRecord, unix_ms},
     placement, plan,
     safeguard::store_failed,
+    seal,
 };
 
 /// Approves a plan. The same request id again gets the same operation again.
@@ -39,7 +41,6 @@ pub fn apply(shared: &Arc<Shared>, request: &wire::ApplyRequest) -> Result<wire:
     })?;
     let (spec, blueprint) = recheck(shared, &plan)?;
     let operation = begin(shared, request, hash, spec, blueprint)?;
-    shared.ring();
     Ok(operation)
 }
 
@@ -89,6 +90,14 @@ fn clash(shared: &Shared, blueprint: &Blueprint) -> Result<Option<String>, Failu
     Ok(others.iter().find_map(taken))
 }
 
+/// What clients, replicas and agents will log in with, and believe.
+fn draw_credentials(spec: &Spec, blueprint: &Blueprint) -> Result<Option<Credentials>, LedgerError> {
+    let issued = matches!(spec.parts().tls, Tls::Issued);
+    let made = || Authority::generate(blueprint.cluster.as_str(), unix_ms() / 1000);
+    let authority = issued.then(made).transpose().map_err(LedgerError::Credentials)?;
+    Credentials::draw(spec, blueprint.incarnation, authority, || seal::random().map_err(LedgerError::Seal))
+}
+
 /// Fresh and random: 20 of the 32 bytes of two version 4 UUIDs, of which at least 122 bits are drawn by the kernel.
 fn draw() -> NodeId {
     let mut bytes = [0; 20];
@@ -106,12 +115,13 @@ fn begin(
 ) -> Result<wire::Operation, Failure> {
     let id = OperationId(Uuid::now_v7());
     let message = format!("approved: {} instances on {} hosts", blueprint.members.len(), blueprint.hosts().len());
-    let record = ClusterRecord { spec, blueprint, goal: Goal::Prepared, formed_ms: None, operation: id };
+    let credentials = draw_credentials(&spec, &blueprint).map_err(store_failed)?;
+    let record = ClusterRecord { spec, blueprint, goal: Goal::Prepared, formed_ms: None, operation: id, credentials };
     let operation = OperationRecord {
         id,
         kind: "bootstrap".into(),
         cluster: record.blueprint.cluster.clone(),
-        plan_hash,
+        plan_hash: Some(plan_hash),
         state: OpState::Running,
         phase: "CONFIGURE".into(),
         message,
@@ -120,20 +130,14 @@ fn begin(
         phases: Vec::new(),
         last_seq: 0,
     };
-    let total = u32::try_from(record.blueprint.members.len()).unwrap_or(u32::MAX);
-    let mut clusters = shared.ledger.clusters().map_err(store_failed)?;
-    clusters.push(record.clone());
-    let begun = shared.ledger.write(|write| {
+    let count = (0, record.blueprint.members.len());
+    let said = Said { operation: id, state: OpState::Running, phase: "CONFIGURE", message: &operation.message, count };
+    let begun = shared.commit(&record.blueprint, Some(record.clone()), &said, |write| {
         write.cluster(&record)?;
         write.operation(&operation)?;
-        write.request(&request.request_id, &plan_hash, id)?;
-        let told = shared.tell(write, &record.blueprint.hosts(), &clusters)?;
-        let seq = write.event(id, OpState::Running, "CONFIGURE", &operation.message, (0, total))?;
-        Ok::<_, LedgerError>((told, seq))
+        write.request(&request.request_id, &plan_hash, id)
     });
-    let (told, seq) = begun.map_err(store_failed)?;
-    shared.send(told);
-    shared.events.send_replace(seq);
+    let seq = begun.map_err(store_failed)?;
     tracing::info!(operation = %id, cluster = %record.blueprint.cluster, plan = %plan_hash, "bootstrap begins");
     Ok(operations::wire_operation(&OperationRecord { last_seq: seq, ..operation }))
 }

@@ -11,9 +11,10 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::{
+    credentials,
     formation::Goal,
-    keeper::Shared,
-    ledger::{ClusterRecord, EventRecord, LedgerError, OpState, OperationRecord},
+    keeper::{Said, Shared},
+    ledger::{ClusterRecord, EventRecord, OpState, OperationRecord, Write},
     safeguard::store_failed,
 };
 
@@ -74,11 +75,16 @@ pub fn resume(shared: &Shared, id: &str) -> Result<wire::Operation, Failure> {
     turn(shared, id, OpState::Running, "resumed")
 }
 
-/// Calls a bootstrap off, unless it has formed.
+/// Calls a bootstrap off, unless it has formed, or a rotation, unless the new is in use.
 pub fn cancel(shared: &Shared, id: &str) -> Result<wire::Operation, Failure> {
     let _sole = shared.decide();
     let operation = find(shared, id)?;
     let record = shared.ledger.cluster(&operation.cluster).map_err(store_failed)?;
+    let rotates = |record: &&ClusterRecord| credentials::api::rotation_of(record, operation.id).is_some();
+    if let Some(record) = record.as_ref().filter(rotates) {
+        credentials::api::cancel(shared, record)?;
+        return find(shared, id).map(|record| wire_operation(&record));
+    }
     let record = record.filter(|record| record.operation == operation.id);
     if let Some(record) = record.as_ref().filter(|record| record.formed_ms.is_some()) {
         let name = &record.blueprint.cluster;
@@ -89,21 +95,12 @@ pub fn cancel(shared: &Shared, id: &str) -> Result<wire::Operation, Failure> {
     if operation.state == OpState::Cancelling {
         return Ok(wire_operation(&operation));
     }
-    let name = record.blueprint.cluster.clone();
+    let blueprint = record.blueprint.clone();
     let next = ClusterRecord { goal: Goal::SetAside, ..record };
-    let others =
-        shared.ledger.clusters().map_err(store_failed)?.into_iter().filter(|other| other.blueprint.cluster != name);
-    let clusters: Vec<_> = others.chain([next.clone()]).collect();
-    let written = shared.ledger.write(|write| {
-        write.goal(&name, Goal::SetAside)?;
-        let told = shared.tell(write, &next.blueprint.hosts(), &clusters)?;
-        let seq = write.event(operation.id, OpState::Cancelling, "CANCEL", "called off by an operator", (0, 0))?;
-        Ok::<_, LedgerError>((told, seq))
-    });
-    let (told, seq) = written.map_err(store_failed)?;
-    shared.send(told);
-    shared.events.send_replace(seq);
-    shared.ring();
+    let (state, message, count) = (OpState::Cancelling, "called off by an operator", (0, 0));
+    let said = Said { operation: operation.id, state, phase: "CANCEL", message, count };
+    let change = |write: &Write| write.goal(&blueprint.cluster, Goal::SetAside);
+    shared.commit(&blueprint, Some(next), &said, change).map_err(store_failed)?;
     find(shared, id).map(|record| wire_operation(&record))
 }
 
@@ -151,7 +148,7 @@ pub fn wire_operation(record: &OperationRecord) -> wire::Operation {
         state: wire_state(record.state),
         phase: record.phase.clone(),
         message: record.message.clone(),
-        plan_hash: record.plan_hash.to_string(),
+        plan_hash: record.plan_hash.map(|hash| hash.to_string()).unwrap_or_default(),
         started_unix_ms: record.started_ms,
         ended_unix_ms: record.ended_ms.unwrap_or(0),
         phases: record

@@ -34,6 +34,7 @@ pub async fn plan(shared: &Arc<Shared>, request: wire::PlanRequest) -> Result<wi
     let placement = placement::place(&spec, &sites)?;
     let mut findings: Vec<Finding> = placement.findings.clone();
     findings.extend(plan::lint(&spec, &placement));
+    findings.extend(plan::doors(&spec));
     let began = Instant::now();
     let answers = shared.preflight(&spec).await;
     let preflight_micros = micros(began.elapsed());

@@ -5,7 +5,7 @@ use muster_proto::{
     failure::Reason,
     wire::{
         FinishRotationRequest, GetCredentialsRequest, GetCredentialsResponse, GetStatusRequest, InstanceState,
-        RotateCredentialsRequest,
+        OperationEvent, RotateCredentialsRequest,
     },
 };
 
@@ -13,8 +13,9 @@ use super::{
     Context, Stage, Verdict,
     args::{Credentials, CredentialsCommand, Format, Only},
     connect::{QUICK, Trust, call},
+    console::Console,
     error::CliError,
-    follow,
+    follow::{self, Watcher},
     progress::Progress,
 };
 use crate::render::{
@@ -38,7 +39,7 @@ pub async fn run(context: &mut Context, credentials: Credentials) -> Result<Verd
             let what = if certificates { "certificates" } else { "passwords" };
             let doing = format!("rotating the {what} of {cluster}");
             let id = context.change(&doing, trust.rotate_credentials(request)).await?.operation_id;
-            follow(context, &id).await?;
+            follow(context, &id, true).await?;
             if context.format == Format::Text {
                 context.console.data(&render::credentials::rotated(cluster.as_str(), certificates));
             }
@@ -49,7 +50,7 @@ pub async fn run(context: &mut Context, credentials: Credentials) -> Result<Verd
             let request = FinishRotationRequest { cluster: cluster.to_string() };
             let doing = format!("finishing the rotation of {cluster}");
             let id = context.change(&doing, trust.finish_rotation(request)).await?.operation_id;
-            follow(context, &id).await?;
+            follow(context, &id, false).await?;
             if context.format == Format::Text {
                 context.console.data(&render::credentials::finished(cluster.as_str()));
             }
@@ -111,15 +112,42 @@ async fn show(
     Ok(Verdict::Done)
 }
 
+/// The phase of a rotation in which clients move, which takes as long as they like: nobody need watch that.
+const OVERLAP: &str = "OVERLAP";
+
+/// Watches a rotation until it is over, or waits for clients to move.
+struct UntilOverlap<'a> {
+    progress: &'a mut Progress,
+    overlaps: bool,
+    /// A rotation that is being finished has its overlap behind it.
+    stops: bool,
+}
+
+impl Watcher for UntilOverlap<'_> {
+    fn event(&mut self, console: &mut Console, event: &OperationEvent) {
+        self.overlaps = event.phase == OVERLAP;
+        self.progress.event(console, event);
+    }
+
+    fn lost(&mut self, console: &mut Console) {
+        self.progress.lost(console);
+    }
+
+    fn is_over(&self, console: &Console) -> bool {
+        (self.stops && self.overlaps) || self.progress.is_over(console)
+    }
+}
+
 /// Watches an operation as a bootstrap is watched; the operation itself is the document.
-async fn follow(context: &mut Context, id: &str) -> Result<(), CliError> {
+async fn follow(context: &mut Context, id: &str, stops: bool) -> Result<(), CliError> {
     let mut admin = context.connect().await?;
     context.stage = Stage::Underway(id.to_owned());
     context.console.note(&format!("operation {id} (Ctrl-C stops watching, not the work)"));
     let mut progress = Progress::new(&context.console);
-    let operation = follow::follow(context, &mut admin, id, &mut progress).await?;
+    let mut watcher = UntilOverlap { progress: &mut progress, overlaps: false, stops };
+    let operation = follow::follow(context, &mut admin, id, &mut watcher).await?;
     drop(progress);
-    context.stage = follow::stage(&operation);
+    context.stage = if operation.phase == OVERLAP { Stage::Looking } else { follow::stage(&operation) };
     if context.format == Format::Json {
         context.show(String::new, || OneJson::from(&operation));
     }

@@ -5,18 +5,19 @@ use prost::Message as _;
 use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::{
-    ClusterRecord, EventRecord, Ledger, LedgerError, OpState, OperationRecord, damaged, document_place, signed,
-    unsigned,
+    ClusterRecord, EventRecord, Ledger, LedgerError, OpState, OperationRecord, credentials, damaged, document_place,
+    signed, unsigned,
 };
-use crate::{blueprint::Blueprint, formation::Goal};
+use crate::{blueprint::Blueprint, formation::Goal, seal::Seal};
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
 /// A row as SQLite has it, to be parsed outside of its closure.
-type ClusterRow = (Vec<u8>, Vec<u8>, String, Option<i64>, String);
+type ClusterRow = (Vec<u8>, Vec<u8>, String, Option<i64>, String, String, Option<Vec<u8>>);
 type OperationRow = (String, String, String, String, String, String, String, i64, Option<i64>, Option<i64>);
 
-const CLUSTER: &str = "SELECT spec, blueprint, goal, formed_ms, operation FROM clusters";
+const CLUSTER: &str = "SELECT spec, blueprint, goal, formed_ms, operation, name, sealed FROM clusters \
+    LEFT JOIN credentials ON credentials.cluster = clusters.name";
 const OPERATION: &str = "SELECT id, kind, cluster, plan_hash, state, phase, message, started_ms, ended_ms, \
     (SELECT MAX(seq) FROM events WHERE operation = operations.id) FROM operations";
 
@@ -61,14 +62,14 @@ impl Ledger {
         let connection = self.lock();
         let mut statement = connection.prepare_cached(&format!("{CLUSTER} ORDER BY name"))?;
         let rows = statement.query_map([], cluster_row)?.collect::<std::result::Result<Vec<_>, _>>()?;
-        rows.into_iter().map(cluster).collect()
+        rows.into_iter().map(|row| cluster(row, &self.seal)).collect()
     }
 
     /// One cluster.
     pub fn cluster(&self, name: &ClusterName) -> Result<Option<ClusterRecord>> {
         let connection = self.lock();
         let mut statement = connection.prepare_cached(&format!("{CLUSTER} WHERE name = ?1"))?;
-        statement.query_row([name.as_str()], cluster_row).optional()?.map(cluster).transpose()
+        statement.query_row([name.as_str()], cluster_row).optional()?.map(|row| cluster(row, &self.seal)).transpose()
     }
 
     /// Operations, newest first; of one cluster, or of all.
@@ -162,10 +163,11 @@ impl Ledger {
 }
 
 fn cluster_row(row: &Row) -> rusqlite::Result<ClusterRow> {
-    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
 }
 
-fn cluster((spec, blueprint, goal, formed, operation): ClusterRow) -> Result<ClusterRecord> {
+fn cluster(row: ClusterRow, seal: &Seal) -> Result<ClusterRecord> {
+    let (spec, blueprint, goal, formed, operation, name, sealed) = row;
     let spec = wire::Spec::decode(spec.as_slice()).map_err(damaged)?;
     Ok(ClusterRecord {
         spec: Spec::try_from(spec).map_err(damaged)?,
@@ -173,6 +175,7 @@ fn cluster((spec, blueprint, goal, formed, operation): ClusterRow) -> Result<Clu
         goal: Goal::from_word(&goal).ok_or_else(|| damaged(format!("the goal {goal:?}")))?,
         formed_ms: formed.map(unsigned),
         operation: operation.parse().map_err(damaged)?,
+        credentials: sealed.map(|sealed| credentials::open(seal, &name, &sealed)).transpose()?,
     })
 }
 
@@ -197,7 +200,7 @@ fn operation(row: OperationRow, phases: Vec<(String, u64)>) -> Result<OperationR
         id: id.parse().map_err(damaged)?,
         kind,
         cluster: cluster.parse().map_err(damaged)?,
-        plan_hash: plan_hash.parse().map_err(damaged)?,
+        plan_hash: (!plan_hash.is_empty()).then(|| plan_hash.parse()).transpose().map_err(damaged)?,
         state: OpState::from_word(&state).ok_or_else(|| damaged(format!("the state {state:?}")))?,
         phase,
         message,

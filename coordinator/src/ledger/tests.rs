@@ -26,7 +26,7 @@ fn operation(nth: u128, cluster: &str) -> OperationRecord {
         id: OperationId(Uuid::from_u128(nth)),
         kind: "bootstrap".into(),
         cluster: cluster.parse().unwrap(),
-        plan_hash: Sha256([7; 32]),
+        plan_hash: Some(Sha256([7; 32])),
         state: OpState::Running,
         phase: "CONFIGURE".into(),
         message: "begun".into(),

@@ -10,7 +10,7 @@ use crate::{caller::Caller, formation::Goal, seal::Seal};
 type Result<T> = std::result::Result<T, LedgerError>;
 
 /// An open transaction.
-pub struct Write<'a>(Transaction<'a>, &'a Seal);
+pub struct Write<'a>(pub(super) Transaction<'a>, pub(super) &'a Seal);
 
 impl<'a> Write<'a> {
     pub(super) fn new(transaction: Transaction<'a>, seal: &'a Seal) -> Self {
@@ -74,7 +74,10 @@ impl<'a> Write<'a> {
             record.operation.to_string(),
         ];
         self.0.execute("INSERT INTO clusters VALUES (?1, ?2, ?3, ?4, ?5, ?6)", row)?;
-        Ok(())
+        match &record.credentials {
+            Some(credentials) => self.credentials(&record.blueprint.cluster, credentials),
+            None => Ok(()),
+        }
     }
 
     /// Moves the cursor of a formation.
@@ -99,7 +102,11 @@ impl<'a> Write<'a> {
     pub fn forget_cluster(&self, cluster: &ClusterName) -> Result<()> {
         let forgotten =
             self.0.execute("DELETE FROM clusters WHERE name = ?1 AND formed_ms IS NULL", [cluster.as_str()])?;
-        if forgotten == 1 { Ok(()) } else { Err(damaged(format!("{cluster} is formed and cannot be forgotten"))) }
+        if forgotten != 1 {
+            return Err(damaged(format!("{cluster} is formed and cannot be forgotten")));
+        }
+        self.0.execute("DELETE FROM credentials WHERE cluster = ?1", [cluster.as_str()])?;
+        Ok(())
     }
 
     /// A new operation.
@@ -108,7 +115,7 @@ impl<'a> Write<'a> {
             record.id.to_string(),
             record.kind,
             record.cluster.as_str(),
-            record.plan_hash.to_string(),
+            record.plan_hash.map(|hash| hash.to_string()).unwrap_or_default(),
             record.state.word(),
             record.phase,
             record.message,

@@ -1,10 +1,21 @@
 //! What a plan's hash covers, and what makes a plan stale.
 
+use muster_proto::spec::SpecParts;
+
 use super::*;
 use crate::{
     placement::tests::Case,
     samples::{seed, spec},
 };
+
+#[test]
+fn an_open_cluster_is_said_and_a_closed_one_is_not() {
+    let open = doors(&spec()).unwrap();
+    assert_eq!((open.code, open.severity), ("OPEN_CLUSTER", crate::finding::Severity::Warning));
+    assert!(open.cure.contains("auth = \"none\""));
+    let closed = SpecParts { auth: Auth::default(), ..spec().parts().clone() };
+    assert_eq!(doors(&Spec::new(closed).unwrap()), None);
+}
 
 type Facts = BTreeMap<HostName, BTreeMap<String, String>>;
 

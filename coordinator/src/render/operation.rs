@@ -143,16 +143,17 @@ pub fn list(operations: &[Operation]) -> String {
 
 /// Everything about one.
 pub fn show(operation: &Operation) -> String {
+    let plan = Some(&operation.plan_hash).filter(|hash| !hash.is_empty());
+    let plan = plan.map(|hash| format!("plan       {hash}\n")).unwrap_or_default();
     let mut text = format!(
         "operation  {}\nkind       {}\ncluster    {}\nstate      {}\n\
-         phase      {}\nmessage    {}\nplan       {}\nstarted    {}\n",
+         phase      {}\nmessage    {}\n{plan}started    {}\n",
         operation.id,
         operation.kind,
         operation.cluster,
         state(operation.state()),
         operation.phase,
         operation.message,
-        operation.plan_hash,
         moment(operation.started_unix_ms),
     );
     if operation.ended_unix_ms > 0 {

@@ -1,5 +1,7 @@
 //! Good specs, and every way of getting one wrong.
 
+mod access;
+
 use std::fmt::Write as _;
 
 use super::*;
@@ -32,7 +34,9 @@ fn the_reference_is_a_spec() {
     let parts = spec.parts();
     assert_eq!((parts.name.as_str(), parts.replicas, parts.masters, spec.instances()), ("orders", 1, Some(3), 6));
     assert_eq!(parts.settings.len(), 5);
-    for field in ["name", "replicas", "masters", "allow_shared_host", "hosts", "ports", "redis.config"] {
+    let top = ["name", "replicas", "masters", "allow_shared_host", "auth", "tls", "hosts", "ports", "redis.config"];
+    let access = ["[acl]", "default =", "rules =", "password_sha256 =", "cert_file", "key_file", "ca_file"];
+    for field in top.into_iter().chain(access) {
         assert!(REFERENCE.contains(field), "{field}");
     }
 }

@@ -1,9 +1,12 @@
 //! A spec as written: TOML in known keys, nothing believed yet. Each value keeps its place in the text, so that whoever
 //! believes it can name the line.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, fmt, ops::Range, path::PathBuf};
 
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use toml::{Spanned, Value};
 
 use super::{Wrong, line_of};
@@ -20,6 +23,9 @@ pub(super) struct Written {
     pub allow_shared_host: bool,
     #[serde(default)]
     pub hosts: Vec<Spanned<WrittenHost>>,
+    pub auth: Option<Spanned<String>>,
+    pub acl: Option<Spanned<WrittenAcl>>,
+    pub tls: Option<WrittenTls>,
     #[serde(default)]
     redis: WrittenRedis,
 }
@@ -29,6 +35,58 @@ pub(super) struct Written {
 pub(super) struct WrittenHost {
     pub name: Spanned<String>,
     pub ports: Spanned<Vec<Value>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenAcl {
+    pub default: Option<Spanned<String>>,
+    #[serde(default)]
+    pub users: Vec<WrittenUser>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenUser {
+    pub name: Spanned<String>,
+    pub rules: Spanned<String>,
+    #[serde(default)]
+    pub password_sha256: Vec<Spanned<String>>,
+}
+
+/// `tls = true`, `tls = false`, or `[tls]` with the operator's own files. The parser's word for a value that may be two
+/// things says nothing of what is wrong with either, so this one is taken by hand.
+#[derive(Debug)]
+pub(super) enum WrittenTls {
+    Switch(bool),
+    Files(WrittenFiles),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenFiles {
+    pub cert_file: Spanned<PathBuf>,
+    pub key_file: Spanned<PathBuf>,
+    pub ca_file: Spanned<PathBuf>,
+}
+
+impl<'de> Deserialize<'de> for WrittenTls {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = WrittenTls;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false, or a table with cert_file, key_file and ca_file")
+            }
+            fn visit_bool<E: Error>(self, on: bool) -> Result<WrittenTls, E> {
+                Ok(WrittenTls::Switch(on))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<WrittenTls, A::Error> {
+                WrittenFiles::deserialize(MapAccessDeserializer::new(map)).map(WrittenTls::Files)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -175,6 +175,24 @@ fn directories_that_are_not_free() {
 }
 
 #[test]
+fn servers_that_cannot_have_users_or_speak_tls() {
+    survey(
+        |survey| survey.auth_error = "unknown command 'ACL'".into(),
+        expect![[r#"
+            [FATAL] AUTH_UNSUPPORTED: server1 auth: the server cannot have the spec's users: unknown command 'ACL'
+                    cure: users need Redis 6.0 or newer, or Valkey; change [acl], or ask for an open cluster: auth = "none"
+        "#]],
+    );
+    survey(
+        |survey| survey.tls_error = "Bad directive: tls-port".into(),
+        expect![[r#"
+            [FATAL] TLS_UNSUPPORTED: server1 tls: the server cannot speak the spec's TLS: Bad directive: tls-port
+                    cure: on server1: install a server that is built with TLS (redis-server --tls-port 0 --port 0 says so), look at the files of [tls], or write tls = false
+        "#]],
+    );
+}
+
+#[test]
 fn servers_that_cannot_be_used() {
     survey(
         |survey| {
