@@ -49,6 +49,8 @@ pub struct Certified {
     pub key: Secret,
     /// What tells it from earlier ones.
     print: String,
+    /// The authority that has signed it.
+    issuer: Option<Sha256>,
     /// Why it could not be had, or not be renewed.
     trouble: Option<String>,
 }
@@ -57,20 +59,26 @@ pub struct Certified {
 pub type Certificates = BTreeMap<ClusterId, Certified>;
 
 impl Certified {
-    /// A certificate and its key.
-    pub fn of(pem: String, key: &Key) -> Self {
+    /// A certificate and its key; one of `authorities` (PEM) has signed it.
+    pub fn of(pem: String, key: &Key, authorities: &str) -> Self {
         let print = Sha256::of(pem.as_bytes()).to_string();
-        Self { pem, key: key.pem().clone(), print, trouble: None }
+        let issuer = issuer_of(&pem, authorities);
+        Self { pem, key: key.pem().clone(), print, issuer, trouble: None }
     }
 
     /// None; why.
     fn missing(why: String) -> Self {
-        Self { pem: String::new(), key: Secret::new(""), print: String::new(), trouble: Some(why) }
+        Self { pem: String::new(), key: Secret::new(""), print: String::new(), issuer: None, trouble: Some(why) }
     }
 
     /// What tells it from earlier ones.
     pub fn print(&self) -> &str {
         &self.print
+    }
+
+    /// Whether that authority has signed it.
+    pub fn is_signed_by(&self, issuer: Sha256) -> bool {
+        self.issuer == Some(issuer)
     }
 
     /// Why it is not there, for a sentence: ": no route to host".
@@ -152,14 +160,14 @@ impl Certifier {
         };
         let current = is_current(&kept, ca_pem, issuer, &key, now_s());
         if current == Some(true) {
-            return Certified::of(kept, &key);
+            return Certified::of(kept, &key, ca_pem);
         }
         match self.ask(cluster, id, &key).await {
-            Ok(pem) => Certified::of(pem, &key),
+            Ok(pem) => Certified::of(pem, &key, ca_pem),
             // What is there still holds, or held once: a server that runs with it is not stopped for that.
             Err(why) if current.is_some() => {
                 tracing::warn!(%cluster, "cannot renew the certificate of the instances: {why}; trying again");
-                Certified { trouble: Some(why), ..Certified::of(kept, &key) }
+                Certified { trouble: Some(why), ..Certified::of(kept, &key, ca_pem) }
             }
             Err(why) => Certified::missing(why),
         }
@@ -210,15 +218,22 @@ impl Certifier {
 /// None when it cannot be used at all.
 fn is_current(pem: &str, ca_pem: &str, issuer: Sha256, key: &Key, now_s: i64) -> Option<bool> {
     let certificate = pki::from_pem(pem).ok()?.into_iter().next()?;
-    let authorities = pki::from_pem(ca_pem).ok()?;
-    let signed = authorities.iter().find(|authority| pki::is_signed_by(&certificate, authority))?;
+    let signed = issuer_of(pem, ca_pem)?;
     let (_, read) = X509Certificate::from_der(&certificate).ok()?;
     if Some(Sha256::of(read.public_key().raw)) != key.sha256().ok() {
         return None;
     }
     let (from, until) = (read.validity().not_before.timestamp(), read.validity().not_after.timestamp());
     let half = from + (until - from) / 2;
-    Some(Sha256::of(signed) == issuer && now_s < half)
+    Some(signed == issuer && now_s < half)
+}
+
+/// Which of these authorities has signed a certificate.
+fn issuer_of(pem: &str, authorities: &str) -> Option<Sha256> {
+    let certificate = pki::from_pem(pem).ok()?.into_iter().next()?;
+    let authorities = pki::from_pem(authorities).ok()?;
+    let signed = authorities.iter().find(|authority| pki::is_signed_by(&certificate, authority))?;
+    Some(Sha256::of(signed))
 }
 
 /// Operators' own files are known by their times and inodes.
@@ -235,5 +250,5 @@ fn operators(files: &TlsFiles) -> Certified {
         Ok(print) => (print, None),
         Err(why) => (String::new(), Some(why)),
     };
-    Certified { pem: String::new(), key: Secret::new(""), print, trouble }
+    Certified { pem: String::new(), key: Secret::new(""), print, issuer: None, trouble }
 }

@@ -375,7 +375,8 @@ impl Case<'_> {
             Err(verdict) => return Verdict { state: InstanceState::Running, ..*verdict },
         };
         if self.seen.applied == Some(live.fingerprint) {
-            return fine;
+            let why = "waiting for a certificate of the authority that signs now";
+            return if live.outdated { Verdict::wait(InstanceState::Running, why) } else { fine };
         }
         let Some(member) = self.cluster.member(self.instance.node_id) else { return fine };
         let target = Target {

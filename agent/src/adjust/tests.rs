@@ -198,7 +198,7 @@ impl Authority {
         let mut request = CertificateSigningRequestParams::from_der(&csr.as_slice().into()).unwrap();
         request.params.subject_alt_names = vec![SanType::IpAddress(LOCALHOST)];
         let signed = request.signed_by(&Issuer::from_params(&self.0, &self.1)).unwrap();
-        Certified::of(signed.pem(), key)
+        Certified::of(signed.pem(), key, "")
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Live {
     pub adjustments: Vec<Adjustment>,
     /// The version that is told.
     pub version: ServerVersion,
+    /// Another authority signs now than has signed its certificate: there will be another one.
+    pub outdated: bool,
 }
 
 /// Why an instance cannot be made as the assignment wants.
@@ -65,6 +67,7 @@ pub fn access(
     certified: Option<&Certified>,
 ) -> Result<(Vec<ConfFile>, Option<Live>), AccessError> {
     let (mut files, mut adjustments, mut seen) = (Vec::new(), Vec::new(), String::new());
+    let mut outdated = false;
     if let Some(users) = &cluster.users {
         if !knows_users(version) {
             return Err(AccessError::NoUsers(version));
@@ -96,10 +99,11 @@ pub fn access(
                 ca: operators.ca.clone(),
             });
         }
-        Some(InstanceTls::Issued { ca_pem, .. }) => {
+        Some(InstanceTls::Issued { ca_pem, issuer }) => {
             let why = certified.map(Certified::trouble).unwrap_or_default();
             let certified = certified.filter(|certified| !certified.pem.is_empty());
             let certified = certified.ok_or(AccessError::NoCertificate(why))?;
+            outdated = !certified.is_signed_by(*issuer);
             let _ = write!(seen, "{}{ca_pem}{}", certified.pem, certified.print());
             files.push(ConfFile::read_only("tls.crt", certified.pem.clone()));
             files.push(ConfFile { text: certified.key.clone(), ..ConfFile::read_only("tls.key", "") });
@@ -112,7 +116,7 @@ pub fn access(
         }
     }
     let fingerprint = Sha256::of(seen.as_bytes());
-    Ok((files, (!adjustments.is_empty()).then_some(Live { fingerprint, adjustments, version })))
+    Ok((files, (!adjustments.is_empty()).then_some(Live { fingerprint, adjustments, version, outdated })))
 }
 
 /// ACLs came with 6.0.

@@ -399,7 +399,7 @@ fn redis_conf_with_users_and_tls() {
     .assert_eq(&added.join("\n"));
 
     let key = muster_proto::pki::Key::generate().unwrap();
-    let certified = crate::certify::Certified::of("the certificate".into(), &key);
+    let certified = crate::certify::Certified::of("the certificate".into(), &key, "");
     let version = "redis 7.0.15".parse().unwrap();
     let (files, live) = access(version, &secured, Path::new(whole), Some(&certified)).unwrap();
     let texts: Vec<_> = files.iter().map(|file| (file.name, file.mode, file.text.expose().to_owned())).collect();
