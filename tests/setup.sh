@@ -17,6 +17,8 @@ needs=(
   "ip iproute2"         # tests cut networks in two
   "openssl openssl"     # tests look at certificates with it
   "mount mount"         # tests fill disks up
+  "setpriv util-linux"  # an agent is run with nothing but its unit's capabilities
+  "systemd-analyze systemd"  # judges the units; nothing of it has to run
 )
 if [[ ${1:-} == lint ]]; then
   needs+=("shellcheck shellcheck")

@@ -210,7 +210,7 @@ impl InstanceDir {
             Ok(other) => return Directory::Foreign(other.to_string()),
             Err(error) => Err(error),
         };
-        match dir.and_then(|dir| Ok((dir.read(STAMP, STAMP_MAX), dir))) {
+        match dir.map(|dir| (dir.read(STAMP, STAMP_MAX), dir)) {
             Ok((Ok(bytes), _)) => match serde_json::from_slice::<Stamp>(&bytes) {
                 Ok(stamp) if stamp.port == self.port => Directory::Stamped(stamp),
                 Ok(stamp) => Directory::Foreign(format!("a directory stamped for port {}", stamp.port)),

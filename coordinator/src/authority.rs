@@ -68,7 +68,9 @@ impl Authority {
         let key = Key::generate()?;
         let pair = key.pair()?;
         let span = Span::hours(now_ms, AUTHORITY_DAYS.unsigned_abs() * 24);
-        let mut params = params(name, span);
+        // No two have one name: TLS libraries look for an issuer by it.
+        let print = key.sha256()?.to_string();
+        let mut params = params(&format!("{name} {}", &print[..16]), span);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let own = params.self_signed(&pair).map_err(refused)?.der().to_vec();

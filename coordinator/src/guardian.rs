@@ -1,7 +1,7 @@
 //! The Trust service: who may do what, as operators decide it. Every change is audited with who made it, in the
 //! transaction that makes it where that can be.
 
-mod authorities;
+pub mod authorities;
 mod hosts;
 mod users;
 

@@ -18,6 +18,7 @@ use crate::{
     config::Config,
     door::Door,
     gate::Visit,
+    guardian::authorities::NAME,
     keeper::Shared,
     ledger::{Ledger, LedgerError, unix_ms},
     trust::{HostRecord, SecondRecord, Seconded, TrustState, seconded},
@@ -62,7 +63,7 @@ impl Shared {
         let now = unix_ms();
         let mut authorities = ledger.authorities()?;
         if authorities.is_empty() {
-            let first = Authority::make("Muster fleet", now, None).map_err(damaged)?;
+            let first = Authority::make(NAME, now, None).map_err(damaged)?;
             ledger.write(|write| write.authority(&first))?;
             authorities.push(first);
         }

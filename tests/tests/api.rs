@@ -9,7 +9,7 @@ use muster_proto::{
 };
 use muster_tests::{Admin, World, admin::reason};
 use tokio_stream::StreamExt as _;
-use tonic::{Code, transport::Channel};
+use tonic::{Code, Status, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
@@ -25,15 +25,15 @@ fn plan(world: &World, spec: &str) -> String {
     document["plan"]["hash"].as_str().unwrap().to_owned()
 }
 
-async fn services(channel: Channel) -> BTreeSet<String> {
+async fn services(channel: Channel) -> Result<BTreeSet<String>, Status> {
     let request = ServerReflectionRequest {
         host: String::new(),
         message_request: Some(MessageRequest::ListServices(String::new())),
     };
     let mut client = ServerReflectionClient::new(channel);
-    let mut answers = client.server_reflection_info(tokio_stream::once(request)).await.unwrap().into_inner();
-    match answers.next().await.unwrap().unwrap().message_response.unwrap() {
-        MessageResponse::ListServicesResponse(list) => list.service.into_iter().map(|service| service.name).collect(),
+    let mut answers = client.server_reflection_info(tokio_stream::once(request)).await?.into_inner();
+    match answers.next().await.unwrap()?.message_response.unwrap() {
+        MessageResponse::ListServicesResponse(list) => Ok(list.service.into_iter().map(|one| one.name).collect()),
         other => panic!("{other:?}"),
     }
 }
@@ -45,7 +45,7 @@ async fn health(channel: Channel, service: &str) -> Result<ServingStatus, Code> 
 }
 
 #[test]
-fn both_listeners_answer_reflection_and_health_and_only_the_socket_takes_orders() {
+fn both_listeners_say_that_they_are_well_and_only_the_socket_takes_orders_from_whoever_calls() {
     let mut world = World::new(&[("server1", "7000-7002")]);
     world.start();
     let admin = Admin::of(&world);
@@ -54,18 +54,20 @@ fn both_listeners_answer_reflection_and_health_and_only_the_socket_takes_orders(
     admin.run(async {
         let tcp = Channel::from_shared(listen).unwrap().connect().await.unwrap();
         for channel in [admin.channel(), tcp.clone()] {
-            let services = services(channel.clone()).await;
-            for name in ["muster.v1.Admin", "muster.v1.AgentLink", "grpc.health.v1.Health"] {
-                assert!(services.contains(name), "{services:?}");
-            }
             assert_eq!(health(channel.clone(), "").await, Ok(ServingStatus::Serving));
             assert_eq!(health(channel.clone(), "muster.v1.AgentLink").await, Ok(ServingStatus::Serving));
             assert_eq!(health(channel, "no.such.Service").await, Err(Code::NotFound));
         }
-        assert_eq!(health(admin.channel(), "muster.v1.Admin").await, Ok(ServingStatus::Serving));
+        let services = services(admin.channel()).await.unwrap();
+        for name in ["Admin", "Trust", "AgentLink", "Enrolment"].map(|name| format!("muster.v1.{name}")) {
+            assert!(services.contains(&name), "{services:?}");
+            assert_eq!(health(admin.channel(), &name).await, Ok(ServingStatus::Serving), "{name}");
+        }
         assert_eq!(admin.client().list_hosts(ListHostsRequest {}).await.unwrap().into_inner().hosts.len(), 1);
-        let refused = AdminClient::new(tcp).list_hosts(ListHostsRequest {}).await.unwrap_err();
-        assert_eq!(refused.code(), Code::Unimplemented);
+        // Over loopback anybody on this machine calls, who is nobody.
+        let refused = AdminClient::new(tcp.clone()).list_hosts(ListHostsRequest {}).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused)), (Code::Unauthenticated, "UNAUTHENTICATED".to_owned()));
+        assert_eq!(self::services(tcp).await.unwrap_err().code(), Code::Unauthenticated);
     });
 }
 

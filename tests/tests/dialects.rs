@@ -6,21 +6,29 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::Write,
-    net::{IpAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use muster_agent::conf::{ConfInput, nodes_conf, redis_conf, settings_probe, settings_verdict};
+use muster_agent::{
+    adjust::{Target, adjust},
+    certify::Certified,
+    conf::{ConfFile, ConfInput, Live, access, nodes_conf, redis_conf, settings_probe, settings_verdict},
+};
+use muster_coordinator::credentials::{Authority, Credentials, authority::Subject};
 use muster_proto::{
-    ClusterAssignment, ClusterId, Dialect, Incarnation, Member, NodeId, Port, Role, ServerVersion, Setting, SlotRange,
-    view,
+    Auth, ClusterAssignment, ClusterId, Dialect, HostName, Incarnation, Member, NodeId, Port, PortSet, Role,
+    ServerVersion, Setting, SlotRange, Spec, SpecHost, Tls, pki::Key, spec::SpecParts, view,
 };
 
+/// More than a test takes.
+const HOLDS: Duration = Duration::from_secs(3600);
 /// Ten times what a cluster of six takes here.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -113,6 +121,113 @@ fn cluster(nth: u8, addresses: [IpAddr; 2]) -> ClusterAssignment {
     }
 }
 
+/// The same with passwords and TLS, as the coordinator would have it, and each host's certificate.
+struct Secured {
+    cluster: ClusterAssignment,
+    credentials: Credentials,
+    certified: BTreeMap<HostName, Certified>,
+}
+
+impl Secured {
+    fn of(cluster: ClusterAssignment) -> Self {
+        let ports = |on: &str| {
+            let mine = cluster.members.iter().filter(|member| member.host.as_str() == on).map(|member| member.port);
+            SpecHost { name: on.parse().unwrap(), ports: PortSet::new(mine).unwrap() }
+        };
+        let parts = SpecParts {
+            name: cluster.cluster.clone(),
+            replicas: 1,
+            masters: None,
+            hosts: vec![ports("server1"), ports("server2")],
+            settings: cluster.settings.clone(),
+            allow_shared_host: false,
+            auth: Auth::default(),
+            tls: Tls::Issued,
+        };
+        let spec = Spec::new(parts).unwrap();
+        let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let authority = Authority::generate("dialects", now_s).unwrap();
+        let mut drawn = 0;
+        let random = || {
+            drawn += 1;
+            Ok::<_, ()>([drawn; 32])
+        };
+        let credentials = Credentials::draw(&spec, Incarnation(1), Some(authority.clone()), random).unwrap().unwrap();
+        let mut certified = BTreeMap::new();
+        for member in &cluster.members {
+            let key = Key::generate().unwrap();
+            let addresses = vec![member.address];
+            let subject = Subject { host: &member.host, addresses, now_s, holds: HOLDS, serial: [1; 16] };
+            let signed = authority.sign(&key.request("x").unwrap(), &subject).unwrap();
+            let pem = muster_proto::pki::to_pem(&[signed]);
+            certified.insert(member.host.clone(), Certified::of(pem, &key, &authority.pem()));
+        }
+        let (users, tls) = (credentials.users(&spec), credentials.tls(&spec));
+        Self { cluster: ClusterAssignment { users, tls, ..cluster }, credentials, certified }
+    }
+
+    /// What is in an instance's directory besides its confs, and what it is told of that.
+    fn access(&self, server: &Server, member: &Member, dir: &Path) -> (Vec<ConfFile>, Live) {
+        let (files, live) = access(server.version, &self.cluster, dir, self.certified.get(&member.host)).unwrap();
+        (files, live.unwrap())
+    }
+}
+
+/// Sure of itself: every server logs in to its master, believes its peers, and takes new users and certificates.
+fn forms_secured(server: &Server, nth: u8, addresses: [IpAddr; 2]) {
+    let secured = Secured::of(cluster(nth, addresses));
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = |member: &Member| temporary.path().join(member.port.to_string());
+    let begun = Instant::now();
+    let mut running = Running(Vec::new());
+    let members = &secured.cluster.members;
+    for member in members {
+        fs::create_dir_all(dir(member)).unwrap();
+        for file in secured.access(server, member, &dir(member)).0 {
+            fs::write(dir(member).join(file.name), file.text.expose()).unwrap();
+        }
+        running.0.push(start(server, &secured.cluster, member, &dir(member)));
+    }
+    for member in members {
+        while let Err(why) = check(server, &secured.cluster, member, &dir(member)) {
+            if begun.elapsed() > DEADLINE {
+                let log = fs::read_to_string(dir(member).join("redis.log")).unwrap_or_default();
+                panic!("{}: {} after {DEADLINE:?}: {why}\n{log}", server.version, member.name());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+    eprintln!("{} with passwords and TLS: all say so after {:.1?}", server.version, begun.elapsed());
+    // A client needs the password, and no certificate.
+    let member = members.iter().find(|member| member.role.master().is_none()).unwrap();
+    let url = format!("rediss://{}", SocketAddr::new(member.address, member.port.get()));
+    let authorities = Some(secured.credentials.ca_pem().into_bytes());
+    let certificates = redis::TlsCertificates { client_tls: None, root_cert: authorities };
+    let client = redis::Client::build_with_tls(url, certificates).unwrap();
+    let mut connection = client.get_connection().unwrap();
+    redis::cmd("INFO").query::<String>(&mut connection).unwrap_err();
+    let password = secured.credentials.password("default").unwrap().expose();
+    redis::cmd("AUTH").arg(password).exec(&mut connection).unwrap();
+    redis::cmd("CLUSTER").arg("SLOTS").query::<redis::Value>(&mut connection).unwrap();
+    redis::cmd("CLUSTER").arg("NODES").query::<String>(&mut connection).unwrap();
+    redis::cmd("CONFIG").arg("GET").arg("port").query::<redis::Value>(&mut connection).unwrap_err();
+    // And what is told to a server that runs is taken, by every version in its own way.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let base = tempfile::tempdir().unwrap();
+    let layout = muster_agent::layout::Layout::open(base.path(), None).unwrap();
+    for (nth, member) in members.iter().enumerate() {
+        let place = layout.instance(member.port);
+        std::os::unix::fs::symlink(dir(member), place.path()).unwrap();
+        let target = Target {
+            pid: i32::try_from(running.0[nth].id()).unwrap(),
+            logins: secured.cluster.users.as_ref().unwrap().admin.clone(),
+            address: SocketAddr::new(member.address, member.port.get()),
+        };
+        let live = secured.access(server, member, &dir(member)).1;
+        runtime.block_on(adjust(&place, &live, &target)).unwrap();
+    }
+}
+
 fn start(server: &Server, cluster: &ClusterAssignment, member: &Member, dir: &Path) -> Child {
     fs::create_dir_all(dir).unwrap();
     let input = ConfInput { version: server.version, member, cluster, dir, socket: &dir.join("redis.sock") };
@@ -129,6 +244,11 @@ fn start(server: &Server, cluster: &ClusterAssignment, member: &Member, dir: &Pa
 fn check(server: &Server, cluster: &ClusterAssignment, member: &Member, dir: &Path) -> Result<(), String> {
     let client = redis::Client::open(format!("redis+unix://{}", dir.join("redis.sock").display())).unwrap();
     let mut connection = client.get_connection().map_err(|error| error.to_string())?;
+    if let Some(login) = cluster.users.as_ref().and_then(|users| users.admin.first()) {
+        let mut auth = redis::cmd("AUTH");
+        let auth = auth.arg(&login.user).arg(login.password.expose());
+        auth.exec(&mut connection).map_err(|error| error.to_string())?;
+    }
     let mut ask = |command: &str| {
         let mut words = command.split(' ');
         redis::cmd(words.next().unwrap()).arg(words.collect::<Vec<_>>()).query::<String>(&mut connection)
@@ -190,6 +310,14 @@ fn every_server_wakes_up_in_the_cluster_that_was_written_for_it() {
         } else {
             eprintln!("{}: not tested over IPv6, which this machine does not have", server.version);
         }
+    }
+}
+
+#[test]
+fn every_server_wakes_up_with_passwords_and_tls() {
+    let addresses: [IpAddr; 2] = ["127.0.9.3".parse().unwrap(), "127.0.9.4".parse().unwrap()];
+    for (nth, server) in (50u8..).zip(servers()) {
+        forms_secured(&server, nth, addresses);
     }
 }
 

@@ -169,7 +169,7 @@ fn a_strange_server_on_the_port_of_a_dead_one_is_seen_and_left_alone() {
         let says = shown.stdout.contains("server1:7000") && shown.stdout.to_lowercase().contains("in use");
         if says { Ok(()) } else { Err(format!("{seen:?}\n{shown}")) }
     });
-    assert_eq!(muster_tests::redis::cli(&strange.endpoint(), &["ping"]), Ok("PONG".into()), "it is nobody's to stop");
+    assert_eq!(muster_tests::redis::cli(strange.endpoint(), &["ping"]), Ok("PONG".into()), "it is nobody's to stop");
     drop(strange);
     world.until(Duration::from_secs(90), "orders", "it is back", |status| {
         let one = status.at("server1", 7000);

@@ -115,7 +115,8 @@ fn plant_fifo(at: &Path) {
 #[test]
 fn whatever_lies_under_a_known_name_nothing_outside_is_read_or_written() {
     let _alone = alone();
-    let plants: [(&str, fn(&Path, &Path)); 6] = [
+    type Plant = (&'static str, fn(&Path, &Path));
+    let plants: [Plant; 6] = [
         ("a link", |at, victim| symlink(victim, at).unwrap()),
         ("a link to nothing", |at, victim| symlink(victim.with_extension("made"), at).unwrap()),
         ("a link to the directory", |at, victim| symlink(victim.parent().unwrap(), at).unwrap()),

@@ -15,6 +15,9 @@ use crate::{
     trust::TrustState,
 };
 
+/// What authorities of the fleet are called.
+pub const NAME: &str = "Muster fleet";
+
 /// All, the signing one first.
 pub fn list(shared: &Shared) -> Result<Vec<wire::Authority>, Failure> {
     let hosts = shared.ledger.hosts_trust().map_err(store_failed)?;
@@ -38,8 +41,7 @@ pub fn list(shared: &Shared) -> Result<Vec<wire::Authority>, Failure> {
 pub fn rotate(shared: &Shared, visit: &Visit) -> Result<Vec<wire::Authority>, Failure> {
     let _sole = shared.decide();
     let (now, before) = (unix_ms(), shared.door.authorities());
-    let nth = before.len() + 1;
-    let made = Authority::make(&format!("Muster fleet {nth}"), now, before.first());
+    let made = Authority::make(NAME, now, before.first());
     let made = made.map_err(|error| invalid(&error.to_string()))?;
     let written = shared.ledger.write(|write| {
         write.authority(&made)?;
