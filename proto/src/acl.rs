@@ -66,8 +66,8 @@ pub enum AclError {
     Name(String),
     /// Not rules.
     #[error(
-        "{rules:?} are no ACL rules: {word:?} is not taken here; use rules like \"~app:* +@read\" (passwords and on/off \
-         are Muster's)"
+        "{rules:?} are no ACL rules: {word:?} is not taken here; use rules like \"~app:* +@read\" (passwords and \
+         on/off are Muster's)"
     )]
     Rules {
         /// What stands there.
@@ -107,6 +107,10 @@ impl FromStr for AclRules {
                 return Err(wrong(word));
             }
             inside = (inside || word.starts_with('(')) && !word.ends_with(')');
+        }
+        // A server that reads this does not start.
+        if inside {
+            return Err(wrong("an open parenthesis"));
         }
         Ok(Self(rules.split_ascii_whitespace().collect::<Vec<_>>().join(" ")))
     }
@@ -232,7 +236,8 @@ mod tests {
         for good in [DEFAULT_RULES, "~app:* +@read", "%R~a +get (+set ~b)", "(+set ~b) ( +get ~c )", "allkeys  +@all"] {
             assert!(good.parse::<AclRules>().is_ok(), "{good}");
         }
-        for bad in ["", " ", ">password", "#abc", "on ~* +@all", "nopass", "~a reset", "~a\n+b", "~a (+b) >c"] {
+        for bad in ["", " ", ">password", "#abc", "on ~* +@all", "nopass", "~a reset", "~a\n+b", "~a (+b) >c", "~a (+b"]
+        {
             assert!(bad.parse::<AclRules>().is_err(), "{bad}");
         }
         assert_eq!("  ~a   +b ".parse::<AclRules>().unwrap().as_str(), "~a +b");

@@ -14,6 +14,7 @@ use crate::{
     Auth, ClusterAssignment, HostAssignment, Incarnation, InstanceAssignment, InstanceTls, Life, Member, NodeId, Port,
     PortSet, Role, Setting, Sha256, SlotRange, Spec, SpecHost, Users, Want,
     ports::PortError,
+    printable,
     slots::{SlotError, normal},
     spec::SpecParts,
     wire,
@@ -32,7 +33,7 @@ pub struct FieldError {
 type Result<T> = std::result::Result<T, FieldError>;
 
 fn wrong(field: &str, what: impl Display) -> FieldError {
-    FieldError { field: field.to_owned(), what: what.to_string() }
+    FieldError { field: field.to_owned(), what: printable(&what.to_string()) }
 }
 
 fn inside(parent: &str) -> impl Fn(FieldError) -> FieldError + '_ {
@@ -66,6 +67,11 @@ fn port_set(field: &str, numbers: Vec<u32>) -> Result<PortSet> {
 
 fn numbers(ports: &PortSet) -> Vec<u32> {
     ports.iter().map(u32::from).collect()
+}
+
+/// What the other side says in its own words, which people are shown.
+fn said(text: String) -> String {
+    printable(&text)
 }
 
 fn some(text: String) -> Option<String> {
@@ -272,9 +278,10 @@ impl TryFrom<wire::ClusterAssignment> for ClusterAssignment {
     type Error = FieldError;
     fn try_from(cluster: wire::ClusterAssignment) -> Result<Self> {
         let members = each("topology", cluster.topology, Member::try_from)?;
+        let known: BTreeSet<_> = members.iter().map(|member| member.node_id).collect();
         let instance = |instance: wire::InstanceAssignment| {
             let node_id: NodeId = word("node_id", &instance.node_id)?;
-            if !members.iter().any(|member| member.node_id == node_id) {
+            if !known.contains(&node_id) {
                 return Err(wrong("node_id", format!("{node_id} is not in the topology")));
             }
             Ok(InstanceAssignment {

@@ -4,9 +4,9 @@
 //! There is no I/O here and no decision. A value of one of these types has been checked: a [`Port`] leaves room for its
 //! bus port, a [`SlotRange`] is not empty, a [`NodeId`] is 20 bytes. Wire integers and strings die in [`convert`].
 //!
-//! Reading order: [`names`], [`ids`], [`ports`], [`slots`], [`server`], [`topology`], [`view`], [`secret`], [`acl`],
-//! [`spec`], [`assignment`], [`report`], [`convert`], [`failure`]; then who believes whom: [`access`], [`token`],
-//! [`pki`], [`audit`].
+//! Reading order: [`names`], [`ids`], [`ports`], [`slots`], [`server`], [`topology`], [`view`], [`secret`],
+//! [`printable`], [`acl`], [`spec`], [`assignment`], [`report`], [`convert`], [`failure`]; then who believes whom:
+//! [`access`], [`token`], [`pki`], [`audit`].
 
 pub mod access;
 pub mod acl;
@@ -18,6 +18,7 @@ pub mod ids;
 pub mod names;
 pub mod pki;
 pub mod ports;
+pub mod printable;
 pub mod report;
 pub mod secret;
 pub mod server;
@@ -33,6 +34,7 @@ pub use assignment::{ClusterAssignment, HostAssignment, InstanceAssignment, Want
 pub use ids::{ClusterId, Generation, Incarnation, Life, NodeId, OperationId, Sha256, Term};
 pub use names::{ClusterName, HostName};
 pub use ports::{BusOffset, Port, PortSet};
+pub use printable::printable;
 pub use report::{Hello, InstanceState, InstanceStatus, NodeView, PortUse, Report, Server};
 pub use secret::Secret;
 pub use server::{Dialect, Flavour, ServerVersion};

@@ -18,7 +18,7 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate, X509CertificationRequest};
 
-use crate::{HostName, Secret, Sha256};
+use crate::{HostName, Secret, Sha256, printable};
 
 /// The DNS name that every coordinator's certificate has, wherever it listens.
 pub const COORDINATOR: &str = "coordinator.muster.internal";
@@ -306,7 +306,7 @@ pub fn to_pem(certificates: &[Vec<u8>]) -> String {
 
 /// The certificates of a PEM text; anything else in it is passed over.
 pub fn from_pem(text: &str) -> Result<Vec<Vec<u8>>> {
-    let blocks = pem::parse_many(text).map_err(|error| PkiError::Certificate(error.to_string()))?;
+    let blocks = pem::parse_many(text).map_err(|error| PkiError::Certificate(printable(&error.to_string())))?;
     let certificates = blocks.into_iter().filter(|block| block.tag() == "CERTIFICATE");
     Ok(certificates.map(pem::Pem::into_contents).collect())
 }

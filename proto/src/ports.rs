@@ -121,9 +121,14 @@ impl PortSet {
 
     /// From the words of a config or spec: `["7000-7005", "7010"]`.
     pub fn parse<S: AsRef<str>>(words: &[S]) -> Result<Self, PortError> {
-        let mut ports = Vec::new();
+        // Word by word: a range that is there again and again is refused at its second port, not counted out.
+        let mut ports = BTreeSet::new();
         for word in words {
-            ports.extend(range(word.as_ref())?);
+            for port in range(word.as_ref())? {
+                if !ports.insert(port) {
+                    return Err(PortError::Twice(port));
+                }
+            }
         }
         Self::new(ports)
     }

@@ -4,11 +4,12 @@
 //! (`clusterGenNodeDescription` in cluster.c, Redis 4.0 to 8.x and Valkey to 9.1). The text comes from a server that
 //! may be anybody's, so nothing in it is trusted: what does not parse is an error that names the line.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use crate::{
     NodeId, SlotRange,
     ports::DEFAULT_BUS_OFFSET,
+    printable,
     topology::{Node, Role, Topology},
 };
 
@@ -48,14 +49,19 @@ pub fn parse(text: &str) -> Result<View, ViewError> {
     let mut myself = None;
     let mut nodes = Vec::new();
     let mut troubles = Vec::new();
+    let mut known = BTreeSet::new();
     for (nth, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let read = parse_line(line).map_err(|what| ViewError { line: nth + 1, what })?;
-        if read.myself
-            && let Some(node) = &read.node
-        {
-            myself = Some((node.id, read.config_epoch));
+        let wrong = |what: String| ViewError { line: nth + 1, what: printable(&what) };
+        let read = parse_line(line).map_err(wrong)?;
+        if let Some(node) = &read.node {
+            if !known.insert(node.id) {
+                return Err(wrong(format!("{} has a line already", node.id)));
+            }
+            if read.myself && myself.replace((node.id, read.config_epoch)).is_some() {
+                return Err(wrong("a second line says myself".into()));
+            }
         }
-        troubles.extend(read.trouble.map(|trouble| format!("{} is {trouble}", read.id)));
+        troubles.extend(read.trouble.map(|trouble| printable(&format!("{} is {trouble}", read.id))));
         nodes.extend(read.node);
     }
     let (myself, config_epoch) =
@@ -183,6 +189,16 @@ e0c7961a1b07ab655bc31d8dfd583da565ec167d :0@0 master,noaddr - 0 0 6 disconnected
             (
                 "29978c0169ecc0a9054de7f4142155c1ab70258b 1.2.3.4:1@2 myself,master - 0 0 0 connected 0-99999",
                 "line 1 of CLUSTER NODES: \"0-99999\" is not a range of slots within 0-16383",
+            ),
+            (
+                "29978c0169ecc0a9054de7f4142155c1ab70258b 1.2.3.4:1@2 myself,master - 0 0 0 connected\n\
+                 29978c0169ecc0a9054de7f4142155c1ab70258b 1.2.3.4:1@3 master - 0 0 0 connected",
+                "line 2 of CLUSTER NODES: 29978c0169ecc0a9054de7f4142155c1ab70258b has a line already",
+            ),
+            (
+                "29978c0169ecc0a9054de7f4142155c1ab70258b 1.2.3.4:1@2 myself,master - 0 0 0 connected\n\
+                 8f285670923d4f1c599ecc93367c95a30fb8bf34 1.2.3.4:1@3 myself,master - 0 0 0 connected",
+                "line 2 of CLUSTER NODES: a second line says myself",
             ),
         ];
         for (text, expected) in cases {

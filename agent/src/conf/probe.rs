@@ -8,7 +8,7 @@
 //! still before it listens or looks at data. A module that the settings load is really loaded then. Redis 7 and Valkey
 //! stop before; so of their lines with a dot in the key, which a module must claim, nothing is known but the form.
 
-use muster_proto::Setting;
+use muster_proto::{Setting, printable};
 
 /// The line that must be refused. The hyphens make it an unknown directive, not a module's.
 const SENTINEL: &str = "muster-end-of-conf yes";
@@ -28,11 +28,16 @@ pub fn settings_probe(settings: &[Setting]) -> String {
 
 /// What the server said, standard output and error together: nothing if it took every setting, else its own words.
 pub fn settings_verdict(output: &str) -> Result<(), String> {
+    verdict(output).map_err(|words| printable(&words))
+}
+
+fn verdict(output: &str) -> Result<(), String> {
+    let fatal = output.contains("FATAL CONFIG FILE ERROR");
     let mut unknown = Vec::new();
     let mut lines = output.lines();
     while let Some(line) = lines.next() {
         let Some(refused) = refused_line(line) else { continue };
-        if output.contains("FATAL CONFIG FILE ERROR") {
+        if fatal {
             let why = lines.next().unwrap_or("refused").trim();
             return if refused == SENTINEL { Ok(()) } else { Err(format!("'{refused}': {why}")) };
         }

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use super::{
-    FieldError, Result, each, inside, millis, numbers, port, port_set, role, sha256, some, wire_role, word, wrong,
+    FieldError, Result, each, inside, millis, numbers, port, port_set, role, said, sha256, some, wire_role, word, wrong,
 };
 use crate::{
     Generation, Life, Port, ServerVersion, Term,
@@ -26,7 +26,7 @@ impl TryFrom<wire::Server> for Server {
     fn try_from(server: wire::Server) -> Result<Self> {
         let version =
             ServerVersion::from_words(&server.flavour, &server.version).map_err(|error| wrong("version", error))?;
-        Ok(Self { path: server.path, version })
+        Ok(Self { path: said(server.path), version })
     }
 }
 
@@ -54,15 +54,15 @@ impl TryFrom<wire::Hello> for Hello {
     fn try_from(hello: wire::Hello) -> Result<Self> {
         Ok(Self {
             protocol: hello.protocol,
-            agent_version: hello.agent_version,
+            agent_version: said(hello.agent_version),
             host: word("hello.host", &hello.host)?,
             address: word::<IpAddr>("hello.address", &hello.address)?,
             identity: word("hello.identity", &hello.identity)?,
-            boot_id: hello.boot_id,
+            boot_id: said(hello.boot_id),
             ports: port_set("hello.ports", hello.ports)?,
-            base_dir: hello.base_dir,
-            rack: some(hello.rack),
-            zone: some(hello.zone),
+            base_dir: said(hello.base_dir),
+            rack: some(said(hello.rack)),
+            zone: some(said(hello.zone)),
             term: Term(hello.term),
             pid: hello.pid,
         })
@@ -102,7 +102,7 @@ impl TryFrom<wire::NodeView> for NodeView {
             online_replicas: view.online_replicas,
             digest: sha256("topology_digest", &view.topology_digest)?,
             nodes_text: some(view.nodes_text),
-            troubles: view.troubles,
+            troubles: view.troubles.into_iter().map(said).collect(),
             keys: view.keys,
             config_epoch: view.config_epoch,
         })
@@ -151,7 +151,7 @@ impl TryFrom<wire::InstanceStatus> for InstanceStatus {
             cluster: word("cluster", &status.cluster)?,
             // A newer agent may know a state that we don't: we do not know what that means.
             state: state.map_or(InstanceState::Unknown, |(ours, _)| *ours),
-            reason: status.reason,
+            reason: said(status.reason),
             pid: Some(status.pid).filter(|pid| *pid > 0),
             view: status.view.map(NodeView::try_from).transpose().map_err(inside("view"))?,
             view_age: Duration::from_millis(status.view_age_ms),
@@ -204,12 +204,12 @@ impl TryFrom<wire::Report> for Report {
             received: Generation(report.received),
             accepted: Generation(report.accepted),
             converged: Generation(report.converged),
-            refusal: some(report.refusal),
+            refusal: some(said(report.refusal)),
             instances: each("report.instances", report.instances, InstanceStatus::try_from)?,
             ports: each("report.ports", report.ports, one)?,
             server: match report.server {
                 Some(server) => Ok(server.try_into().map_err(inside("report.server"))?),
-                None => Err(some(report.server_error).unwrap_or_else(|| "no server was reported".into())),
+                None => Err(some(said(report.server_error)).unwrap_or_else(|| "no server was reported".into())),
             },
         })
     }
