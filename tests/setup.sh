@@ -3,6 +3,7 @@
 #
 #   tests/setup.sh            what `make demo`, `make test` and `make bench` need
 #   tests/setup.sh lint       what `make lint` needs besides
+#   tests/setup.sh fuzz       what `make fuzz` needs besides
 #
 # Packages come from the system (Debian and its children). A redis-server that this script installs is neither started
 # nor enabled: the test machine is nobody's cache. One that was there before is left exactly as it is.
@@ -22,6 +23,8 @@ needs=(
 )
 if [[ ${1:-} == lint ]]; then
   needs+=("shellcheck shellcheck")
+elif [[ ${1:-} == fuzz ]]; then
+  needs+=("c++ g++")    # libFuzzer is C++
 fi
 
 say() { echo "setup: $*" >&2; }

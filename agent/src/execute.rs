@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use muster_proto::printable;
+
 use crate::{
     adjust::{AdjustError, adjust},
     config::RunAs,
@@ -111,8 +113,7 @@ pub fn last_words(dir: &InstanceDir) -> String {
 fn last_lines(end: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(end);
     let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let plain = |line: &&str| line.replace(|c: char| c.is_control(), "\u{fffd}");
-    lines[lines.len().saturating_sub(4)..].iter().map(plain).collect()
+    lines[lines.len().saturating_sub(4)..].iter().map(|line| printable(line)).collect()
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use muster_proto::{ClusterId, ClusterName, Incarnation, Life, NodeId, Port};
+use muster_proto::{ClusterId, ClusterName, Incarnation, Life, NodeId, Port, printable};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -64,6 +64,11 @@ pub struct Stamp {
 }
 
 impl Stamp {
+    /// From the file in a directory, which the servers' user may have written: what is wrong with it otherwise.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(bytes).map_err(|error| printable(&error.to_string()))
+    }
+
     /// The same life of the same node, formed or not.
     pub fn same_life(&self, other: &Self) -> bool {
         Self { formed: other.formed, ..self.clone() } == *other
@@ -211,7 +216,7 @@ impl InstanceDir {
             Err(error) => Err(error),
         };
         match dir.map(|dir| (dir.read(STAMP, STAMP_MAX), dir)) {
-            Ok((Ok(bytes), _)) => match serde_json::from_slice::<Stamp>(&bytes) {
+            Ok((Ok(bytes), _)) => match Stamp::parse(&bytes) {
                 Ok(stamp) if stamp.port == self.port => Directory::Stamped(stamp),
                 Ok(stamp) => Directory::Foreign(format!("a directory stamped for port {}", stamp.port)),
                 Err(error) => Directory::Unreadable(format!("{}: {error}", self.path().join(STAMP).display())),
@@ -265,7 +270,7 @@ impl InstanceDir {
         let base = Tree::open(&self.base)?;
         let place = self.port.to_string();
         let dir = base.enter(&place)?;
-        let found = serde_json::from_slice::<Stamp>(&dir.read(STAMP, STAMP_MAX)?);
+        let found = Stamp::parse(&dir.read(STAMP, STAMP_MAX)?);
         if !found.is_ok_and(|found| found.same_life(stamp)) {
             return Err(io::Error::other("it does not carry the stamp that it is to be set aside with"));
         }
@@ -328,7 +333,8 @@ impl InstanceDir {
 }
 
 /// What a directory without a stamp is taken for.
-fn unstamped(mut names: Vec<String>) -> Directory {
+fn unstamped(names: Vec<String>) -> Directory {
+    let mut names: Vec<_> = names.iter().map(|name| printable(name)).collect();
     names.sort();
     match names.as_slice() {
         [] => Directory::Free,

@@ -194,8 +194,8 @@ impl Record {
     }
 }
 
-/// Whether a unix socket's other end is a process's. To be asked before a password is said: what is called redis.sock in
-/// a directory of the servers' user may be a link to another socket, or somebody else's own. The kernel answers with
+/// Whether a unix socket's other end is a process's. To be asked before a password is said: what is called redis.sock
+/// in a directory of the servers' user may be a link to another socket, or somebody else's own. The kernel answers with
 /// who called listen(2) there (SO_PEERCRED, unix(7)); a server does that itself, and its children never do.
 pub fn peer_is(stream: &impl AsFd, pid: i32) -> io::Result<bool> {
     Ok(getsockopt(stream, PeerCredentials)?.pid() == pid)
