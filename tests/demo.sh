@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The demo: the layout of the procedure that Muster replaces, on one machine. Two agents play two servers, `server1`
-# on 127.0.0.1 and `server2` on 127.0.0.2, with three redis-servers each. Each is enrolled with a token; one command forms
-# the cluster, with passwords and TLS; then an agent and a master are killed, Redis fails over, and the agent comes back
-# and puts things right.
+# on 127.0.0.1 and `server2` on 127.0.0.2, with three redis-servers each. Each is enrolled with a token; one command
+# forms the cluster, with passwords and TLS; then an agent and a master are killed, Redis fails over, and the agent
+# comes back and puts things right.
 #
 #   tests/demo.sh         run it; everything lives in .demo/ and goes when it ends
 #   tests/demo.sh stop    take down what KEEP=1 left up
@@ -314,7 +314,8 @@ promoted() {
   local line
   line=$(ask 127.0.0.2 "$last_port" cluster nodes | grep "^$heir_id")
   echo "$line"
-  [[ $line == *master* && $line == *connected\ [0-9]* ]] && [[ $(ask 127.0.0.2 "$last_port" cluster info) == *cluster_state:ok* ]]
+  [[ $line == *master* && $line == *connected\ [0-9]* ]] || return 1
+  [[ $(ask 127.0.0.2 "$last_port" cluster info) == *cluster_state:ok* ]]
 }
 wait_for 30 "$heir is promoted and the cluster is ok again" promoted
 echo "$heir is master after $(((${EPOCHREALTIME/[.,]/} - killed_at) / 1000)) ms:"
@@ -361,10 +362,13 @@ title "New passwords: old and new are accepted until clients have moved"
 run muster credentials rotate orders
 old=$password
 password=$(muster credentials orders --output json | jq -r .password)
-echo "with the new one: $(ask 127.0.0.1 "$BASE_PORT" ping); with the old one: $(password=$old ask 127.0.0.1 "$BASE_PORT" ping)"
+with_both() {
+  echo "with the new one: $(ask 127.0.0.1 "$BASE_PORT" ping)"
+  echo "with the old one: $(password=$old ask 127.0.0.1 "$BASE_PORT" ping 2>&1 | grep -v "^$" | tail -n 1)"
+}
+with_both
 run muster credentials finish orders
-echo "with the new one: $(ask 127.0.0.1 "$BASE_PORT" ping); with the old one: $(password=$old ask 127.0.0.1 "$BASE_PORT" \
-  ping 2>&1 | tail -n 1)"
+with_both
 run muster audit --verify
 
 title "Done in $((SECONDS - began)) s"

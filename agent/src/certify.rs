@@ -214,8 +214,8 @@ impl Certifier {
     }
 }
 
-/// Whether a certificate is the one to use: of this key, signed by the authority that signs now, not past half its life.
-/// None when it cannot be used at all.
+/// Whether a certificate is the one to use: of this key, signed by the authority that signs now, not past half its
+/// life. None when it cannot be used at all.
 fn is_current(pem: &str, ca_pem: &str, issuer: Sha256, key: &Key, now_s: i64) -> Option<bool> {
     let certificate = pki::from_pem(pem).ok()?.into_iter().next()?;
     let signed = issuer_of(pem, ca_pem)?;

@@ -1,7 +1,7 @@
 //! Becoming one of the fleet, and staying one: the agent's side of the Enrolment service.
 //!
-//! The key is made here and never leaves; the token's secret never travels: it proves the request by a MAC. A reply that
-//! was lost costs nothing: the same key gets the same answer again.
+//! The key is made here and never leaves; the token's secret never travels: it proves the request by a MAC. A reply
+//! that was lost costs nothing: the same key gets the same answer again.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -49,8 +49,8 @@ pub enum EnrolError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The network.
-    #[error(transparent)]
-    Dial(#[from] DialError),
+    #[error("cannot enrol at {0}")]
+    Dial(Endpoint, #[source] DialError),
     /// Our own key.
     #[error("cannot make a signing request")]
     Request(#[from] PkiError),
@@ -69,8 +69,11 @@ impl EnrolError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Refused { hint, .. } => hint.clone(),
-            Self::Plain(_) => Some("start muster-agent; it needs no enrolment".into()),
-            Self::Dial(_) => Some("is the coordinator up, and `coordinator` in the agent's config right?".into()),
+            Self::Plain(_) => Some(
+                "start muster-agent, which needs no enrolment for that; only https://HOST:PORT is for enrolled hosts"
+                    .into(),
+            ),
+            Self::Dial(..) => Some("is the coordinator up, and `coordinator` in the agent's config right?".into()),
             Self::Identity(_) | Self::Request(_) => None,
         }
     }
@@ -99,7 +102,9 @@ pub async fn enrol(config: &Config, papers: &Papers, token: &JoinToken, ways: Wa
     let csr = key.request(config.name.as_str())?;
     let mac = enrol_mac(token.secret(), &config.name, &csr);
     let believes = Believes::Pinned(token.authority());
-    let channel = dial(&config.coordinator, Some(Manner { believes: &believes, identity: None })).await?;
+    let manner = Manner { believes: &believes, identity: None };
+    let channel = dial(&config.coordinator, Some(manner)).await;
+    let channel = channel.map_err(|error| EnrolError::Dial(config.coordinator.clone(), error))?;
     let request = EnrolRequest { token_id: token.id().to_owned(), host: config.name.to_string(), csr, mac };
     let answer = EnrolmentClient::new(channel).enrol(request).await.map_err(|status| EnrolError::refused(&status))?;
     let answer = answer.into_inner();
@@ -121,7 +126,8 @@ pub async fn renew(
 ) -> Result<Enrolled, EnrolError> {
     let csr = known.identity.key.request(host.as_str())?;
     let believes = known.believes();
-    let channel = dial(endpoint, Some(Manner { believes: &believes, identity: None })).await?;
+    let channel = dial(endpoint, Some(Manner { believes: &believes, identity: None })).await;
+    let channel = channel.map_err(|error| EnrolError::Dial(endpoint.clone(), error))?;
     let request = RenewRequest { csr, certificate: known.identity.certificate.clone() };
     let answer = EnrolmentClient::new(channel).renew(request).await.map_err(|status| EnrolError::refused(&status))?;
     let answer = answer.into_inner();

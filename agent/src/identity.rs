@@ -39,8 +39,8 @@ pub struct Enrolled {
 pub enum IdentityError {
     /// Not yet.
     #[error(
-        "this host is not enrolled (hint: on the coordinator: muster token create --host {host}; then here: muster-agent \
-         --config FILE enrol)"
+        "this host is not enrolled (hint: on the coordinator: muster token create --host {host}; then here: \
+         muster-agent --config FILE enrol)"
     )]
     NotEnrolled {
         /// Its name.

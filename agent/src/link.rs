@@ -266,7 +266,8 @@ async fn renewal(known: Option<Enrolled>) {
     }
 }
 
-/// 0-1, of the clock's last digits: hosts that were enrolled at once need not renew at once, and no more is asked of it.
+/// 0-1, of the clock's last digits: hosts that were enrolled at once need not renew at once, and no more is asked of
+/// it.
 fn jitter() -> f64 {
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos();
     f64::from(nanos % 1_000_000) / 1_000_000.0

@@ -108,14 +108,22 @@ fn leave_no_core() -> nix::Result<()> {
 
 /// `muster-agent enrol`.
 fn enrol(config: &Config, ways: Ways) -> ExitCode {
-    let outcome = read_token().and_then(|token| {
+    let name = &config.name;
+    let token = match read_token() {
+        Ok(token) => token,
+        Err(error) => {
+            muster_agent::config::complain(error.as_ref());
+            eprintln!("  hint: on the coordinator: muster token create --host {name}");
+            return ExitCode::from(64);
+        }
+    };
+    let enrolled = || -> anyhow::Result<Outcome> {
         let layout = Layout::open(&config.base_dir, config.run_as.clone())?;
         let papers = Papers::in_dir(&layout.agent_dir());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(runtime.block_on(muster_agent::enrol::enrol(config, &papers, &token, ways))?)
-    });
-    let name = &config.name;
-    match outcome {
+    };
+    match enrolled() {
         Ok(Outcome::Already) => println!("{name} is enrolled already; nothing was done (--again asks anew)"),
         Ok(Outcome::Approved(_)) => println!("{name} is enrolled and approved; start muster-agent, if it does not run"),
         Ok(Outcome::Pending) => {

@@ -1,4 +1,5 @@
-//! The fleet's own certificate authority. Each cluster with TLS has another one, in [`credentials`](crate::credentials).
+//! The fleet's own certificate authority. Each cluster with TLS has another one, in
+//! [`credentials`](crate::credentials).
 //!
 //! An authority signs keys and decides about names; what a request asks to be called is ignored. A new authority of the
 //! fleet is signed by the one before it too: whoever only knows the old one still believes what the new one signs.

@@ -1,8 +1,8 @@
 //! What a cluster's clients, replicas and agents log in with, and the authority that its redis-servers believe.
 //!
-//! Drawn when a plan is applied, kept sealed in the store, and told to hosts as hashes, except for what a host itself logs
-//! in with. What hosts are told is a function of the spec and of these, and stands in no blueprint. Each secret is a small
-//! [`History`], so that a [`Rotation`] never has a moment in which somebody's is not accepted.
+//! Drawn when a plan is applied, kept sealed in the store, and told to hosts as hashes, except for what a host itself
+//! logs in with. What hosts are told is a function of the spec and of these, and stands in no blueprint. Each secret
+//! is a small [`History`], so that a [`Rotation`] never has a moment in which somebody's is not accepted.
 //!
 //! Nothing here acts: dice are an argument, but for the key of a fresh [`Authority`], which its library draws itself.
 //! Clusters that were formed before there were passwords have none of this, and stay as they are.
@@ -115,8 +115,8 @@ impl Passwords {
 }
 
 impl Credentials {
-    /// For a new cluster: `authority` where its spec wants certificates issued, passwords from what `random` draws. None
-    /// for one that is open and plain.
+    /// For a new cluster: `authority` where its spec wants certificates issued, passwords from what `random` draws.
+    /// None for one that is open and plain.
     pub fn draw<E>(
         spec: &Spec,
         incarnation: Incarnation,

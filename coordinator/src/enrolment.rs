@@ -119,8 +119,8 @@ impl Enrolment {
         Ok(wire::RenewResponse { certificate, authorities: shared.door.certificates() })
     }
 
-    /// Whose instances a caller may have certificates for: his own host's. An agent on the unix socket says which that is,
-    /// unless it is enrolled and should have come with its certificate.
+    /// Whose instances a caller may have certificates for: his own host's. An agent on the unix socket says which
+    /// that is, unless it is enrolled and should have come with its certificate.
     fn certified(&self, visit: &Visit, said: &str) -> Result<HostName, Failure> {
         match &visit.caller {
             Caller::Host { name, .. } if said.is_empty() || name.as_str() == said => {

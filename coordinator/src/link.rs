@@ -131,8 +131,8 @@ fn welcome(
     Ok((name, session))
 }
 
-/// Whether the caller may speak for that host, and whether it is an enrolled one. A host that is enrolled comes with its
-/// certificate and in no other way.
+/// Whether the caller may speak for that host, and whether it is an enrolled one. A host that is enrolled comes with
+/// its certificate and in no other way.
 fn entitled(shared: &Shared, visit: &Visit, name: &HostName) -> Result<bool, Failure> {
     let known = shared.ledger.host_trust(name).map_err(store_failed)?;
     match (&visit.caller, known) {
@@ -156,8 +156,8 @@ fn entitled(shared: &Shared, visit: &Visit, name: &HostName) -> Result<bool, Fai
     }
 }
 
-/// Another process with one identity is not let in while the earlier one still speaks: which of the two goes on is found
-/// out meanwhile.
+/// Another process with one identity is not let in while the earlier one still speaks: which of the two goes on is
+/// found out meanwhile.
 fn await_earlier(inventory: &mut Inventory, hello: &Hello) -> Option<Failure> {
     let earlier = inventory.get(&hello.host)?;
     if !inventory.speaks(earlier) || !earlier.is_other(hello) {

@@ -125,8 +125,8 @@ fn in_use(address: SocketAddr) -> String {
     format!("cannot listen on {address}; another coordinator may run (ss -ltnp 'sport = :{}')", address.port())
 }
 
-/// The socket is its owner's: nobody else may connect, and the gate asks the kernel who did. One that a crash has left is taken away; the lock says that no
-/// coordinator of ours listens on it.
+/// The socket is its owner's: nobody else may connect, and the gate asks the kernel who did. One that a crash has
+/// left is taken away; the lock says that no coordinator of ours listens on it.
 fn listen_unix(path: &Path) -> io::Result<UnixListener> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;

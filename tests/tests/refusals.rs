@@ -122,7 +122,10 @@ fn a_name_that_is_taken_is_refused_and_the_same_spec_again_is_done() {
         name = \"server3\"\nports = [\"7008-7009\"]\n[redis.config]\ncluster-node-timeout = 2000\n"
         )
     };
-    let spec = format!("name = \"orders\"\n{}", hosts("[[hosts]]\nname = \"server1\"\nports = [\"7000-7001\"]\n"));
+    let spec = format!(
+        "name = \"orders\"\nauth = \"none\"\n{}",
+        hosts("[[hosts]]\nname = \"server1\"\nports = [\"7000-7001\"]\n")
+    );
     let file = world.write("orders.toml", &spec);
     world.muster(&["bootstrap", &file, "--yes"]).expect(0);
     let endpoints = world.status("orders").unwrap().endpoints();
@@ -202,14 +205,14 @@ fn a_bad_agent_config_is_refused_at_start_with_file_and_key() {
                 "coordinator = \"http://192.0.2.7:7700\"",
                 &[
                     "coordinator: http://192.0.2.7:7700 is not on this machine",
-                    "without encryption",
-                    "ssh -N -L 7700:127.0.0.1:7700 192.0.2.7",
+                    "http:// is not encrypted",
+                    "Write https://192.0.2.7:7700, and enrol this host",
                 ],
             ),
             (
                 &url,
-                "coordinator = \"https://192.0.2.7:7700\"",
-                &["coordinator: ", "http://127.0.0.1:PORT", "unix:/PATH"],
+                "coordinator = \"192.0.2.7:7700\"",
+                &["coordinator: ", "https://HOST:PORT", "http://127.0.0.1:PORT", "unix:/PATH"],
             ),
             (&url, "", &["missing field `coordinator`"]),
         ],
@@ -232,10 +235,14 @@ fn a_bad_coordinator_config_is_refused_at_start_with_file_and_key() {
             (
                 &listen,
                 "listen = \"http://0.0.0.0:7700\"",
-                &["listen: 0.0.0.0 is not a loopback address", "without encryption", "ssh -N -L 7700:127.0.0.1:7700"],
+                &["listen: 0.0.0.0 is not a loopback address", "not encrypted", "Listen on https://0.0.0.0:7700"],
             ),
             (&listen, "listen = \"http://192.0.2.7:7700\"", &["listen: 192.0.2.7 is not a loopback address"]),
-            (&listen, "listen = \"127.0.0.1:7700\"", &["listen: ", "is not http://127.0.0.1:PORT"]),
+            (
+                &listen,
+                "listen = \"127.0.0.1:7700\"",
+                &["listen: ", "is neither https://IP:PORT nor http://127.0.0.1:PORT"],
+            ),
             ("state_dir = \"/", "state_dir = \"", &["state_dir: ", "is not an absolute path"]),
         ],
     );
@@ -275,7 +282,7 @@ fn a_coordinator_that_is_not_there_is_said_and_later_found() {
         assert_eq!(lost.stderr.contains("nothing was changed"), changes, "{lost}");
     }
     let elsewhere = world.muster(&["hosts", "--endpoint", "http://192.0.2.7:7700"]).expect(64);
-    says(&elsewhere, &["not encrypted", "ssh -L"]);
+    says(&elsewhere, &["not encrypted", "https://host:port"]);
     world.start();
     world.muster(&["hosts"]).expect(0);
     assert!(world.status("orders").is_err_and(|said| said.contains("there is no cluster orders")));

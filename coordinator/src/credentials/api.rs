@@ -1,5 +1,5 @@
-//! What operators and agents ask of a cluster's credentials. Every answer with a password in it is in the audit before it
-//! is given.
+//! What operators and agents ask of a cluster's credentials. Every answer with a password in it is in the audit
+//! before it is given.
 //!
 //! A handler checks, changes the store and answers; the loop ([`keeper`](crate::keeper)) takes a rotation from stage to
 //! stage.

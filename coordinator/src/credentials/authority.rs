@@ -1,8 +1,8 @@
 //! The certificate authority of one cluster's redis-servers: made once, signs for ten years.
 //!
 //! It is apart from the fleet's, and must be: a redis-server believes every certificate of its authority, and whoever
-//! shows one on the bus is a peer, who may order slots and nodes about. Were it the fleet's, every agent, and every user
-//! with a certificate, could be one.
+//! shows one on the bus is a peer, who may order slots and nodes about. Were it the fleet's, every agent, and every
+//! user with a certificate, could be one.
 
 use std::{net::IpAddr, time::Duration};
 

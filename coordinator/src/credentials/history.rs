@@ -72,7 +72,8 @@ impl<T: Clone> History<T> {
         }
     }
 
-    /// Accepts the one in use alone: the end of an exchange, or of one that was called off before anybody used the next.
+    /// Accepts the one in use alone: the end of an exchange, or of one that was called off before anybody used the
+    /// next.
     pub fn settle(&self) -> Self {
         Self::Steady { current: self.used().clone() }
     }

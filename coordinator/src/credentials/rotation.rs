@@ -8,10 +8,10 @@
 //! certificates:  ADD ──► OVERLAP ─finish─► SWITCH ──► RETIRE ──► done
 //! ```
 //!
-//! Clients move at OVERLAP. With passwords that is after the switch: the new one is shown once it is accepted everywhere.
-//! With certificates it must be before: from the switch on, servers show certificates of the new authority, and a client
-//! that does not believe it yet would turn away. So what is finished there is the clients' move, and then the servers do
-//! theirs.
+//! Clients move at OVERLAP. With passwords that is after the switch: the new one is shown once it is accepted
+//! everywhere. With certificates it must be before: from the switch on, servers show certificates of the new
+//! authority, and a client that does not believe it yet would turn away. So what is finished there is the clients'
+//! move, and then the servers do theirs.
 
 use std::fmt;
 
