@@ -103,6 +103,43 @@ fn a_host_that_has_not_taken_in_what_it_was_told_is_silent() {
     expect!["its host server1 has not been heard of for 0 s"].assert_eq(&silent(|host| host.report = None));
 }
 
+/// Who is behind when server1 was changed so.
+fn behind(change: impl FnOnce(&mut Host)) -> String {
+    let mut inventory = all_well(&blueprint());
+    change(inventory.get_mut(&name("server1")).unwrap());
+    let behind = inventory.behind(&blueprint());
+    behind.iter().map(|one| format!("{}: {}{}", one.name, one.why, if one.stuck { " (stuck)" } else { "" })).collect()
+}
+
+#[test]
+fn behind_is_who_has_not_made_true_what_he_was_told_last() {
+    assert_eq!(behind(|_| {}), "");
+    expect!["server1: has generation 1, told was 2"].assert_eq(&behind(|host| host.told = Generation(2)));
+    let accepted = |host: &mut Host| {
+        host.told = Generation(2);
+        let report = host.report.as_mut().unwrap();
+        (report.received, report.accepted) = (Generation(2), Generation(2));
+    };
+    expect!["server1: has made generation 1 true, told was 2"].assert_eq(&behind(accepted));
+    let troubled = |state| {
+        behind(|host| {
+            accepted(host);
+            let status = &mut host.report.as_mut().unwrap().instances[1];
+            (status.state, status.reason) = (state, "its password is not taken".into());
+        })
+    };
+    expect!["server1:7002: its password is not taken"].assert_eq(&troubled(InstanceState::Running));
+    expect!["server1:7002: its password is not taken (stuck)"].assert_eq(&troubled(InstanceState::Blocked));
+    expect!["server1: refuses: the disk is full (stuck)"].assert_eq(&behind(|host| {
+        host.told = Generation(2);
+        let report = host.report.as_mut().unwrap();
+        (report.received, report.refusal) = (Generation(2), Some("the disk is full".into()));
+    }));
+    expect!["server1: has not been heard of for 0 s"].assert_eq(&behind(|host| host.session = None));
+    let nobody = Inventory::new(Duration::from_secs(1)).behind(&blueprint());
+    assert_eq!(nobody[0].why, "has no agent: none calls itself so");
+}
+
 #[test]
 fn all_well_is_heard_and_others_are_not_listened_to() {
     let blueprint = blueprint();

@@ -73,7 +73,7 @@ fn through(certificates: bool, crash: impl Fn(Fleet) -> Fleet) {
         if expected == Stage::Overlap {
             assert_eq!(stage(&fleet), Some(expected), "it waits for the operator, however often");
             assert_eq!(finish(&fleet).unwrap(), id);
-            assert_eq!(finish(&fleet).is_ok(), true, "said again, answered again");
+            assert!(finish(&fleet).is_ok(), "said again, answered again");
         }
         if nth < 3 {
             assert_ne!(stage(&fleet), Some(expected));
@@ -123,8 +123,8 @@ fn clusters_that_share_hosts_do_not_take_each_others_steps_back() {
     let mut carts = blueprint();
     carts.cluster = "carts".parse().unwrap();
     for member in &mut carts.members {
-        member.port = Port::try_from(u32::from(member.port) + 100).unwrap();
-        member.bus_port = member.port.get() + 10_000;
+        member.port = Port::try_from(u32::from(member.port.get()) + 100).unwrap();
+        member.bus_port += 100;
     }
     let fleet = Fleet::new(&[formed(&spec(Tls::Off), blueprint()), formed(&spec(Tls::Off), carts)]);
     for cluster in ["orders", "carts"] {
