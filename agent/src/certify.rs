@@ -37,8 +37,9 @@ use crate::{
     keeper::Event,
 };
 
-/// Operators' own files are looked at this often: nothing tells when they are exchanged.
-const LOOK: Duration = Duration::from_secs(30);
+/// Operators' own files are looked at this often. Whoever exchanges them may do so in any order and by any means, link
+/// and mount included; three looks at inodes tell it more surely than events.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// What an instance is certified with.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,6 +4,16 @@
 
 use std::{fs, net::SocketAddr, time::Duration};
 
+use muster_coordinator::{
+    authority::{Span, Subject},
+    credentials::Authority,
+    ledger::{Ledger, unix_ms},
+    seal::Seal,
+};
+use muster_proto::{
+    Secret,
+    pki::{self, Key},
+};
 use muster_tests::{Before, Credentials, Fleet, Status, Writer, eventually, fleet::CONTROL};
 
 /// Most that something may take that is a matter of a round trip or of a heartbeat.
@@ -137,6 +147,52 @@ fn two_bare_hosts_become_a_cluster_with_passwords_and_tls_and_every_secret_is_ex
     for action in ["Trust/CreateToken", "Enrolment/Enrol", "Admin/Apply", "Trust/GetCredentials", "Trust/RevokeHost"] {
         assert!(audit.stdout.contains(action), "{action} is not in the audit\n{audit}");
     }
+}
+
+/// Certificates that an operator has made himself, for both hosts, under the same path on each.
+fn own_certificates(fleet: &Fleet, authority: &Authority) -> Credentials {
+    let now_s = unix_ms() / 1000;
+    let key = Key::generate().unwrap();
+    let addresses = TWO.iter().map(|(host, _)| fleet.address(host).into()).collect();
+    let (host, holds) = ("server1".parse().unwrap(), Duration::from_secs(3600));
+    let subject = muster_coordinator::credentials::authority::Subject {
+        host: &host,
+        addresses,
+        now_s,
+        holds,
+        serial: unix_ms().to_be_bytes().repeat(2).try_into().unwrap(),
+    };
+    let signed = authority.sign(&key.request("redis").unwrap(), &subject).unwrap();
+    fleet.world.write("own.key", key.pem().expose());
+    fleet.world.write("own.crt", &pki::to_pem(&[signed]));
+    let ca_file = fleet.world.write("own-ca.pem", &authority.pem()).into();
+    Credentials { user: String::new(), password: String::new(), ca: authority.pem(), ca_file }
+}
+
+#[test]
+fn an_operators_own_certificates_are_used_and_loaded_anew_when_he_exchanges_them() {
+    let fleet = Fleet::up(&TWO, "");
+    let authority = Authority::generate("own", unix_ms() / 1000).unwrap();
+    let dir = fleet.world.dir().display();
+    let tls =
+        format!("[tls]\ncert_file = \"{dir}/own.crt\"\nkey_file = \"{dir}/own.key\"\nca_file = \"{dir}/own-ca.pem\"");
+    let spec = fleet.spec("orders", &tls, &TWO, SETTINGS);
+    let refused = fleet.world.muster(&["bootstrap", &spec, "--yes"]).expect(1);
+    assert!(refused.stdout.contains("TLS_UNSUPPORTED") && refused.stdout.contains("own.crt"), "{refused}");
+    let own = own_certificates(&fleet, &authority);
+    fleet.world.muster(&["bootstrap", &spec, "--yes"]).expect(0);
+    let formed = fleet.world.status("orders").unwrap();
+    formed.well().unwrap();
+    fleet.world.muster(&["smoke", "orders", "--from", "server1"]).expect(0);
+    let before = all_served(&fleet, &own, &formed);
+    let own = own_certificates(&fleet, &authority);
+    eventually(SOON, "the new one is shown", || {
+        let after = all_served(&fleet, &own, &formed);
+        if after.iter().any(|one| before.contains(one)) { Err("an old one is shown".into()) } else { Ok(()) }
+    });
+    let status = fleet.world.status("orders").unwrap();
+    status.well().unwrap();
+    assert_eq!(pids(&status), pids(&formed), "no server was started anew for that");
 }
 
 #[test]
@@ -283,4 +339,35 @@ fn the_fleets_authority_is_exchanged_and_nobody_is_locked_out() {
     assert!(refused.stderr.contains("server2"), "who would be locked out is named\n{refused}");
     fleet.world.agent("server2").start();
     fleet.world.until_host("server2", "live");
+    // It has renewed by itself, though its certificate had days to go: the old authority is about to be retired.
+    eventually(SOON, "nobody needs the old authority any more", || {
+        let retired = fleet.world.muster(&["ca", "retire"]);
+        if retired.code == 0 { Ok(()) } else { Err(retired.to_string()) }
+    });
+    for host in ["server1", "server2"] {
+        fleet.world.agent(host).restart();
+        fleet.world.until_host(host, "live");
+    }
+}
+
+#[test]
+fn a_host_that_slept_past_its_certificate_comes_back_by_itself() {
+    let mut fleet = Fleet::up(&[("server1", "7000-7002")], "");
+    fleet.world.agent("server1").stop();
+    fleet.world.coordinator().stop();
+    // As the authority signed it last month: its key is in the store, for whoever has the store's.
+    let state = fleet.world.dir().join("coordinator");
+    let seal = Seal::open(&state.join("store.key")).unwrap();
+    let authority = Ledger::open(&state.join("store.db"), seal).unwrap().authorities().unwrap().remove(0);
+    let papers = fleet.world.base_dir("server1").join("agent");
+    let key = fs::read_to_string(papers.join("host.key")).unwrap();
+    let csr = Key::from_pem(Secret::new(key)).unwrap().request("server1").unwrap();
+    let until_ms = unix_ms() - 30 * 86_400_000;
+    let span = Span { from_ms: until_ms - 7 * 86_400_000, until_ms };
+    let aged = authority.sign(&csr, &Subject::Host(&"server1".parse().unwrap()), span).unwrap();
+    fs::write(papers.join("host.pem"), pki::to_pem(&[aged])).unwrap();
+    fleet.start_coordinator();
+    fleet.world.agent("server1").start();
+    fleet.world.until_host("server1", "live");
+    assert!(fleet.world.agent("server1").log().contains("has ended; renewing it"));
 }
