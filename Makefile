@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-stop test lint fmt bench fuzz fuzz-ci proto-baseline check-clean
+.PHONY: help setup build demo demo-stop test lint fmt bench fuzz proto-baseline check-clean
 
 # The ports of the demo: six client ports from BASE_PORT on, their bus ports 10000 above, and the coordinator's.
 BASE_PORT ?= 7000
@@ -63,9 +63,6 @@ bench: setup ## Muster against the same by hand, at 6 and 30 instances (SIZE=60 
 
 fuzz: ## Every parser of outside input, driven by coverage (TARGET=spec: that one; SECONDS=600: for so long)
 	@tests/fuzz.sh "$(SECONDS)" "$(TARGET)"
-
-fuzz-ci: ## The same for 5 s each, beside what `make test` does with the same targets
-	@tests/fuzz.sh 5
 
 proto-baseline: ## Take the protocol as it is now as what must stay; refuses if something was broken
 	cargo test --workspace --test compat -- --ignored --exact take_the_protocol_as_it_is_for_the_baseline

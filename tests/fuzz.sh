@@ -21,7 +21,7 @@ fi
 
 tests/setup.sh fuzz
 if [[ ! -x $tool ]]; then
-  echo "fuzz: installs cargo-fuzz into target/tools (the first time takes a minute or two) ..." >&2
+  echo "fuzz: installs cargo-fuzz into target/tools (a minute or two) ..." >&2
   cargo install cargo-fuzz --root target/tools --locked --quiet
 fi
 fuzz() {
@@ -32,7 +32,7 @@ fuzz() {
     --codegen-units 16 "$@"
 }
 
-echo "fuzz: builds the targets ..." >&2
+echo "fuzz: builds the targets (the first time takes six minutes and more) ..." >&2
 fuzz build
 failed=()
 for target in "${targets[@]}"; do

@@ -15,10 +15,8 @@ pub struct Told<'a> {
     pub goal: Goal,
     /// Proved once.
     pub formed: bool,
-    /// What the operator wanted.
-    pub spec: &'a Spec,
-    /// What is logged in with and believed there.
-    pub credentials: Option<&'a Credentials>,
+    /// What says who may log in and what is spoken; none for one that is open and plain.
+    pub access: Option<(&'a Spec, &'a Credentials)>,
 }
 
 impl<'a> From<&'a ClusterRecord> for Told<'a> {
@@ -27,8 +25,7 @@ impl<'a> From<&'a ClusterRecord> for Told<'a> {
             blueprint: &record.blueprint,
             goal: record.goal,
             formed: record.formed_ms.is_some(),
-            spec: &record.spec,
-            credentials: record.credentials.as_ref(),
+            access: record.credentials.as_ref().map(|credentials| (&record.spec, credentials)),
         }
     }
 }
@@ -47,8 +44,8 @@ pub fn assignments<'a>(
 
 fn assignment(host: &HostName, told: &Told) -> Option<ClusterAssignment> {
     let assignment = told.blueprint.assignment(host, want(told.goal), told.formed)?;
-    let users = told.credentials.and_then(|credentials| credentials.users(told.spec));
-    let tls = told.credentials.and_then(|credentials| credentials.tls(told.spec));
+    let users = told.access.and_then(|(spec, credentials)| credentials.users(spec));
+    let tls = told.access.and_then(|(spec, credentials)| credentials.tls(spec));
     Some(ClusterAssignment { users, tls, ..assignment })
 }
 

@@ -110,22 +110,6 @@ struct World {
     now: Duration,
 }
 
-/// Any spec will do: without credentials nothing of it reaches a host but the blueprint.
-fn open() -> Spec {
-    let host = SpecHost { name: "a".parse().unwrap(), ports: PortSet::new([Port::try_from(7000).unwrap()]).unwrap() };
-    let parts = SpecParts {
-        name: "orders".parse().unwrap(),
-        replicas: 0,
-        masters: None,
-        hosts: vec![host],
-        settings: Vec::new(),
-        allow_shared_host: false,
-        auth: Auth::None,
-        tls: Tls::Off,
-    };
-    Spec::new(parts).unwrap()
-}
-
 impl World {
     /// Nothing has been done yet.
     fn empty(blueprint: &Blueprint) -> Self {
@@ -135,7 +119,7 @@ impl World {
     }
 
     fn orders(&self, goal: Goal, formed: bool) -> Vec<HostAssignment> {
-        let told = Told { blueprint: &self.blueprint, goal, formed, spec: &open(), credentials: None };
+        let told = Told { blueprint: &self.blueprint, goal, formed, access: None };
         let wishes = assignments(&self.blueprint.hosts(), &[told]);
         wishes.into_values().map(|wish| through_the_wire(&wish)).collect()
     }

@@ -1,6 +1,6 @@
 //! What the store gives back, and what it refuses.
 
-use muster_proto::{HostAssignment, Incarnation, wire};
+use muster_proto::{HostAssignment, HostName, Incarnation, wire};
 use uuid::Uuid;
 
 use super::*;
@@ -227,4 +227,31 @@ fn states_come_back_from_the_store_and_others_do_not() {
         assert_eq!((state.word(), OpState::from_word(word)), (word, Some(state)));
     }
     assert_eq!(OpState::from_word("asleep"), None);
+}
+
+#[test]
+fn a_store_of_the_version_before_is_sealed_when_it_is_opened() {
+    let (dir, ledger) = store();
+    let host: HostName = "server1".parse().unwrap();
+    let assignment = HostAssignment::empty(host.clone());
+    let told = ledger.write(|write| write.tell(&host, &assignment)).unwrap();
+    let kept = |path: &Path| -> Vec<u8> {
+        let query = "SELECT document FROM desired WHERE host = 'server1'";
+        Connection::open(path).unwrap().query_row(query, [], |row| row.get(0)).unwrap()
+    };
+    let path = dir.path().join("store.db");
+    assert_ne!(kept(&path), told.document, "what is kept is sealed");
+    drop(ledger);
+    // As version 1 had it.
+    let old = Connection::open(&path).unwrap();
+    old.execute("UPDATE desired SET document = ?1", [&told.document]).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    drop(old);
+    let ledger = Ledger::open(&path, Seal::for_tests()).unwrap();
+    assert_eq!(ledger.desired(&host).unwrap().unwrap().document, told.document);
+    assert_ne!(kept(&path), told.document);
+    drop(ledger);
+    // With another key it says so, and loses nothing.
+    let ledger = Ledger::open(&path, Seal::new(&[8; 32]).unwrap()).unwrap();
+    assert!(ledger.desired(&host).unwrap_err().to_string().contains("secrets cannot be used"));
 }

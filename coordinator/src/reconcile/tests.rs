@@ -1,9 +1,11 @@
 //! What hosts are told, of one cluster and of several.
 
+use muster_proto::Tls;
+
 use super::*;
 use crate::{
     placement::tests::Case,
-    samples::{blueprint, drawn, spec},
+    samples::{blueprint, drawn},
 };
 
 fn host(name: &str) -> HostName {
@@ -15,8 +17,8 @@ fn a_host_is_told_of_every_cluster_that_names_it_and_of_no_other() {
     let (orders, mut carts) = (blueprint(), drawn(&Case::new(&[1, 1, 1], 0)));
     carts.cluster = "carts".parse().unwrap();
     let told = [
-        Told { blueprint: &orders, goal: Goal::Running, formed: true, spec: &spec(), credentials: None },
-        Told { blueprint: &carts, goal: Goal::Prepared, formed: false, spec: &spec(), credentials: None },
+        Told { blueprint: &orders, goal: Goal::Running, formed: true, access: None },
+        Told { blueprint: &carts, goal: Goal::Prepared, formed: false, access: None },
     ];
     let hosts = ["server1", "server3", "server9"].map(host);
     let wishes = assignments(&hosts, &told);
@@ -35,9 +37,21 @@ fn every_goal_is_a_wish_for_every_instance() {
     let blueprint = blueprint();
     let cases = [(Goal::Prepared, Want::Prepared), (Goal::Running, Want::Running), (Goal::SetAside, Want::SetAside)];
     for (goal, want) in cases {
-        let told = Told { blueprint: &blueprint, goal, formed: false, spec: &spec(), credentials: None };
+        let told = Told { blueprint: &blueprint, goal, formed: false, access: None };
         let wishes = assignments(&blueprint.hosts(), &[told]);
         let wants: Vec<_> = wishes.values().flat_map(|wish| &wish.clusters[0].instances).map(|one| one.want).collect();
         assert_eq!(wants, [want; 6]);
+    }
+}
+
+#[test]
+fn who_may_log_in_and_what_is_spoken_goes_to_every_host_of_the_cluster() {
+    let spec = crate::credentials::tests::spec(Tls::Issued);
+    let record = crate::samples::fleet::formed(&spec, blueprint());
+    let credentials = record.credentials.clone().unwrap();
+    for wish in assignments(&record.blueprint.hosts(), &[Told::from(&record)]).into_values() {
+        let [cluster] = wish.clusters.as_slice() else { panic!("one cluster") };
+        assert_eq!((&cluster.users, &cluster.tls), (&credentials.users(&spec), &credentials.tls(&spec)));
+        assert!(cluster.users.is_some() && cluster.tls.is_some() && cluster.formed);
     }
 }
