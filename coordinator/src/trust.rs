@@ -246,6 +246,16 @@ pub fn admit(
             let state = if approved { TrustState::Approved } else { TrustState::Pending };
             Ok(Admission { state, reason: format!("enrolled with token {}", token.id), spends: true })
         }
+        // A key that somebody else may have is not taken again: the other one would come in with it too.
+        Some(known)
+            if rejoins
+                && known.key == applicant.key
+                && matches!(known.state, TrustState::Quarantined | TrustState::Revoked) =>
+        {
+            let reason = if known.state == TrustState::Revoked { Reason::HostRevoked } else { Reason::HostQuarantined };
+            let message = format!("the key of {host} is {}: it comes back with another one", known.state.word());
+            Err(Failure::new(reason, message).hint("muster-agent --config FILE enrol --new-key"))
+        }
         Some(_) if rejoins => {
             let reason = format!("came back with rejoin token {}", token.id);
             Ok(Admission { state: TrustState::Approved, reason, spends: true })
