@@ -6,17 +6,11 @@
 //!   .1           .2           .3          192.168.77.x
 //! ```
 
-use std::{
-    fs,
-    io::Write as _,
-    net::Ipv4Addr,
-    path::PathBuf,
-    process::{Command, Stdio},
-};
+use std::{fs, net::Ipv4Addr, path::PathBuf, process::Command};
 
 use serde_json::Value;
 
-use crate::{Network, Output, World, binaries, eventually, world::LIVE};
+use crate::{Network, Output, World, binaries, eventually, processes, world::LIVE};
 
 /// The coordinator's machine.
 pub const CONTROL: &str = "control";
@@ -162,10 +156,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// Runs a command with something on its standard input.
+/// Runs a command with a line on its standard input. It may be an agent, which nobody else must bury.
 pub fn fed(command: &mut Command, input: &str) -> Output {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // A command that wants nothing may have ended already.
-    let _ = child.stdin.take().unwrap().write_all(format!("{input}\n").as_bytes());
-    child.wait_with_output().unwrap().into()
+    processes::run_fed(command, &format!("{input}\n")).into()
 }

@@ -7,6 +7,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{Mutex, MutexGuard, Once},
@@ -66,8 +67,15 @@ pub fn wait_owned(child: &mut Child) {
 
 /// Runs a child to its end, with both streams read.
 pub fn run_owned(command: &mut Command) -> Output {
-    let child = spawn_owned(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()));
+    run_fed(command, "")
+}
+
+/// The same, with something on its standard input.
+pub fn run_fed(command: &mut Command, input: &str) -> Output {
+    let mut child = spawn_owned(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()));
     let pid = child.id() as i32;
+    // One that wants nothing may have ended already.
+    let _ = child.stdin.take().expect("it is piped").write_all(input.as_bytes());
     let output = child.wait_with_output().expect("an owned child can be waited for");
     owned().remove(&pid);
     output
