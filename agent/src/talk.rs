@@ -115,7 +115,7 @@ impl Talk {
             digest,
             nodes_text: Some(nodes).filter(|_| expected != Some(digest)),
             troubles: view.troubles,
-            keys: keys(&info),
+            keys: info.keys(),
             config_epoch: view.config_epoch,
         })))
     }
@@ -151,20 +151,23 @@ impl Talk {
 }
 
 /// `key:value` lines, as INFO and CLUSTER INFO have them.
-struct Info(String);
+#[derive(Debug, Clone)]
+pub struct Info(pub String);
 
 impl Info {
-    fn field(&self, name: &str) -> Option<&str> {
+    /// The value of a line.
+    pub fn field(&self, name: &str) -> Option<&str> {
         self.0.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
     }
 
-    fn number(&self, name: &str) -> Option<u32> {
+    /// The same, where it is a number.
+    pub fn number(&self, name: &str) -> Option<u32> {
         self.field(name)?.parse().ok()
     }
-}
 
-/// `db0:keys=1,expires=0,avg_ttl=0`; missing when there are none.
-fn keys(info: &Info) -> u64 {
-    let count = |line: &str| line.strip_prefix("keys=")?.split(',').next()?.parse().ok();
-    info.field("db0").and_then(count).unwrap_or(0)
+    /// `db0:keys=1,expires=0,avg_ttl=0`; missing when there are none.
+    pub fn keys(&self) -> u64 {
+        let count = |line: &str| line.strip_prefix("keys=")?.split(',').next()?.parse().ok();
+        self.field("db0").and_then(count).unwrap_or(0)
+    }
 }

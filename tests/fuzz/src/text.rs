@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, path::Path};
 
-use muster_agent::conf;
+use muster_agent::{conf, talk::Info};
 use muster_proto::{
     PortSet, Role, ServerVersion, Spec, Topology,
     acl::{AclRules, UserName},
@@ -31,6 +31,20 @@ pub fn nodes(data: &[u8]) {
             harmless(&error.to_string());
         }
     }
+}
+
+/// INFO and CLUSTER INFO.
+pub fn info(data: &[u8]) {
+    let info = Info(String::from_utf8_lossy(data).into_owned());
+    let named = |name: &str| info.0.lines().any(|line| line.starts_with(&format!("{name}:")));
+    for name in ["loading", "master_link_status", "slave0", "cluster_state", "cluster_known_nodes", "db0"] {
+        match info.field(name) {
+            Some(value) => assert!(named(name) && !value.contains('\n')),
+            None => assert!(!named(name)),
+        }
+        assert!(info.number(name).is_none() || info.field(name).is_some());
+    }
+    assert!(info.keys() == 0 || named("db0"));
 }
 
 fn cluster_nodes(view: &view::View) -> String {
