@@ -20,6 +20,13 @@ pub fn write_plain(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     parent.replace(name, bytes, Access::ours(mode)).map(drop)
 }
 
+/// Removes a file.
+pub fn remove(path: &Path) -> io::Result<()> {
+    let (parent, name) = split(path)?;
+    parent.remove(name)?;
+    parent.sync()
+}
+
 fn split(path: &Path) -> io::Result<(Tree, &str)> {
     let name = path.file_name().and_then(|name| name.to_str());
     match path.parent().zip(name) {

@@ -98,7 +98,7 @@ pub async fn enrol(config: &Config, papers: &Papers, token: &JoinToken, ways: Wa
     if !ways.again && !ways.new_key && papers.load(config.name.as_str()).is_ok_and(|known| !known.is_over(now_s())) {
         return Ok(Outcome::Already);
     }
-    let key = papers.make_key(ways.new_key)?;
+    let key = papers.offer(ways.new_key)?;
     let csr = key.request(config.name.as_str())?;
     let mac = enrol_mac(token.secret(), &config.name, &csr);
     let believes = Believes::Pinned(token.authority());
@@ -106,8 +106,17 @@ pub async fn enrol(config: &Config, papers: &Papers, token: &JoinToken, ways: Wa
     let channel = dial(&config.coordinator, Some(manner)).await;
     let channel = channel.map_err(|error| EnrolError::Dial(config.coordinator.clone(), error))?;
     let request = EnrolRequest { token_id: token.id().to_owned(), host: config.name.to_string(), csr, mac };
-    let answer = EnrolmentClient::new(channel).enrol(request).await.map_err(|status| EnrolError::refused(&status))?;
-    let answer = answer.into_inner();
+    let answer = match EnrolmentClient::new(channel).enrol(request).await {
+        Ok(answer) => answer.into_inner(),
+        Err(status) => {
+            // Only what the coordinator has judged is settled; another reply may have been lost after it said yes.
+            if Failure::from_status(&status).is_some() {
+                papers.drop_offer()?;
+            }
+            return Err(EnrolError::refused(&status));
+        }
+    };
+    papers.take(&key)?;
     papers.keep(&answer.certificate, &answer.authorities)?;
     if answer.approved {
         Ok(Outcome::Approved(papers.load(config.name.as_str())?.about.not_after_s))

@@ -1,7 +1,8 @@
 //! Who this host is to its coordinator: a key that never leaves the host, the certificate for it, and whom to believe.
 //!
 //! Three files in `<base_dir>/agent`, which is closed to others: `host.key`, `host.pem`, `authorities.pem`. They are
-//! read at every dial, so that an agent need not be started anew when it is enrolled.
+//! read at every dial, so that an agent need not be started anew when it is enrolled. A fourth, `host.key.new`, is there
+//! while another key is offered.
 
 use std::{
     fs, io,
@@ -16,6 +17,10 @@ use muster_proto::{
 };
 
 use crate::durable;
+
+const KEY: &str = "host.key";
+/// A key that the coordinator has not taken yet.
+const NEW_KEY: &str = "host.key.new";
 
 /// Where the three files are.
 #[derive(Debug, Clone)]
@@ -56,11 +61,15 @@ pub enum IdentityError {
     },
     /// Others could read the key.
     #[error(
-        "{0} is open to others (hint: chmod 600 {0}, and enrol again with a new key if anybody could have read it)"
+        "{0} is open to others (hint: chmod 600 {0}; if anybody could have read it, on the coordinator: muster host \
+         rejoin-token HOST, which prints what to type here)"
     )]
     Open(PathBuf),
     /// Not what it should be.
-    #[error("{path} is not what it should be (hint: muster-agent --config FILE enrol --again)")]
+    #[error(
+        "{path} is not what it should be (hint: on the coordinator: muster host rejoin-token HOST, which prints what to \
+         type here)"
+    )]
     Damaged {
         /// Which.
         path: PathBuf,
@@ -68,7 +77,10 @@ pub enum IdentityError {
         source: PkiError,
     },
     /// The certificate is for another key.
-    #[error("{0} is for another key than host.key (hint: muster-agent --config FILE enrol --again)")]
+    #[error(
+        "{0} is for another key than host.key (hint: muster-agent --config FILE enrol --again, with the token that this \
+         host used last, or with one of: muster host rejoin-token HOST)"
+    )]
     OtherKey(PathBuf),
 }
 
@@ -101,8 +113,12 @@ impl Papers {
 
     /// The key; none before the first enrolment.
     pub fn key(&self) -> Result<Option<Key>> {
-        let path = self.path("host.key");
-        let Some(text) = self.read("host.key")?.map(Secret::new) else { return Ok(None) };
+        self.read_key(KEY)
+    }
+
+    fn read_key(&self, name: &str) -> Result<Option<Key>> {
+        let path = self.path(name);
+        let Some(text) = self.read(name)?.map(Secret::new) else { return Ok(None) };
         let meta = fs::metadata(&path).map_err(|source| IdentityError::File { path: path.clone(), source })?;
         if meta.permissions().mode() & 0o077 != 0 {
             return Err(IdentityError::Open(path));
@@ -110,15 +126,42 @@ impl Papers {
         Key::from_pem(text).map(Some).map_err(|source| IdentityError::Damaged { path, source })
     }
 
-    /// The key that is there, or a new one; always a new one if `anew`.
-    pub fn make_key(&self, anew: bool) -> Result<Key> {
-        if let Some(key) = self.key()?.filter(|_| !anew) {
-            return Ok(key);
+    /// The key to enrol with: the one that is there, or a first one. With `anew` it is another one, which waits beside
+    /// until the coordinator has [taken](Self::take) or [refused](Self::drop_offer) it: a refusal costs nothing, and
+    /// after a reply that was lost the same one is offered again.
+    pub fn offer(&self, anew: bool) -> Result<Key> {
+        if !anew {
+            return self.key()?.map_or_else(|| self.draw(KEY), Ok);
         }
-        let path = self.path("host.key");
-        let key = Key::generate().map_err(|source| IdentityError::Damaged { path, source })?;
-        self.write("host.key", key.pem().expose(), 0o600)?;
+        match self.read_key(NEW_KEY) {
+            // One that is in its place already is not another one; what does not parse was never offered.
+            Ok(Some(offered)) if self.key().ok().flatten().as_ref() != Some(&offered) => Ok(offered),
+            _ => self.draw(NEW_KEY),
+        }
+    }
+
+    fn draw(&self, name: &str) -> Result<Key> {
+        let key = Key::generate().map_err(|source| IdentityError::Damaged { path: self.path(name), source })?;
+        self.write(name, key.pem().expose(), 0o600)?;
         Ok(key)
+    }
+
+    /// The coordinator has taken this key: it is the host's from now on.
+    pub fn take(&self, key: &Key) -> Result<()> {
+        // One that is open to others, or does not parse, is replaced too.
+        if self.key().ok().flatten().as_ref() != Some(key) {
+            self.write(KEY, key.pem().expose(), 0o600)?;
+        }
+        self.drop_offer()
+    }
+
+    /// Forgets a key that waits beside.
+    pub fn drop_offer(&self) -> Result<()> {
+        let path = self.path(NEW_KEY);
+        match durable::remove(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(IdentityError::File { path, source: error }),
+            _ => Ok(()),
+        }
     }
 
     /// Keeps what an enrolment or a renewal has brought.

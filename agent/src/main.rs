@@ -53,13 +53,14 @@ enum Command {
     #[command(after_help = "EXAMPLES:
   muster-agent --config /etc/muster/agent.toml enrol
   muster-agent --config /etc/muster/agent.toml enrol <token-file
+  muster-agent --config /etc/muster/agent.toml enrol --new-key <rejoin-token-file
 
 EXIT CODES: 0 enrolled, 1 refused, 2 failed, 64 bad usage or config")]
     Enrol {
         /// Also when there is a good certificate already
         #[arg(long)]
         again: bool,
-        /// With a new key, whatever is there: after a rejoin token for a cloned or stolen disk
+        /// With a new key, as a token of `muster host rejoin-token` wants it; the old key stays until it is taken
         #[arg(long)]
         new_key: bool,
     },
@@ -124,7 +125,10 @@ fn enrol(config: &Config, ways: Ways) -> ExitCode {
         Ok(runtime.block_on(muster_agent::enrol::enrol(config, &papers, &token, ways))?)
     };
     match enrolled() {
-        Ok(Outcome::Already) => println!("{name} is enrolled already; nothing was done (--again asks anew)"),
+        Ok(Outcome::Already) => println!(
+            "{name} is enrolled already; nothing was done, and the token is as good as before (--again asks anew; \
+             with a token of muster host rejoin-token: --new-key)"
+        ),
         Ok(Outcome::Approved(_)) => println!("{name} is enrolled and approved; start muster-agent, if it does not run"),
         Ok(Outcome::Pending) => {
             println!("{name} is enrolled and waits for approval, on the coordinator: muster host approve {name}");

@@ -79,7 +79,7 @@ impl Enrolment {
         let now = unix_ms();
         let refused = |why: &str| {
             Failure::new(Reason::CertificateRefused, why.to_owned())
-                .hint("on the coordinator: muster host rejoin-token HOST, then on the host: muster-agent enrol")
+                .hint("on the coordinator: muster host rejoin-token HOST, which prints what to type on the host")
         };
         let key = pki::read_request(&request.csr).map_err(|error| invalid(format!("csr: {error}")))?;
         let about = pki::read_certificate(&request.certificate).map_err(|error| refused(&error.to_string()))?;

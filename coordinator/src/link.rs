@@ -178,8 +178,7 @@ fn part_clones(shared: &Shared, name: &HostName, words: &str) -> Result<(), Fail
     tracing::error!(host = %name, "{words}; both are quarantined");
     let visit = Visit { caller: Caller::Nobody, from: "the coordinator".into(), certificate_ms: None };
     shared.audit(&visit, "clone seen", &format!("{name}: {words}"))?;
-    let reason = format!("{words}; find out which is the one, and give it a new key: muster host rejoin-token {name}");
-    shared.judge_host(&record, TrustState::Quarantined, &reason).map(drop)
+    shared.judge_host(&record, TrustState::Quarantined, words).map(drop)
 }
 
 /// Passes on what is to be said until there is nobody left to say it: the session was superseded, or dropped.

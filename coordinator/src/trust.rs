@@ -155,8 +155,10 @@ impl HostRecord {
                     .hint(format!("on the coordinator: muster host approve {host}")),
             ),
             TrustState::Quarantined => Some(
-                failure(Reason::HostQuarantined, &format!("is quarantined: {}", self.reason))
-                    .hint(format!("on the coordinator: muster host approve {host}")),
+                failure(Reason::HostQuarantined, &format!("is quarantined: {}", self.reason)).hint(format!(
+                    "on the coordinator: muster host approve {host}; where somebody else may have its key, a cloned disk, \
+                     instead: muster host rejoin-token {host}"
+                )),
             ),
             TrustState::Revoked => Some(
                 failure(Reason::HostRevoked, &format!("was revoked: {}", self.reason))

@@ -267,8 +267,17 @@ fn a_cloned_disk_is_found_and_both_machines_are_cut_off() {
     }
     // The genuine one gets a new key; the clone has none that counts.
     fleet.world.agent("spare").stop();
+    // A refusal leaves it the key that it has.
+    let key = fleet.world.base_dir("server1").join("agent/host.key");
+    let before = fs::read(&key).unwrap();
+    let other = fleet.token(&["--approve"]);
+    fleet.enrol_with("server1", &other, &["--new-key"]).expect(1);
+    assert_eq!(fs::read(&key).unwrap(), before);
+    // The printed command is the one that works.
     let made = fleet.world.muster(&["host", "rejoin-token", "server1", "--output", "json"]).expect(0).json();
-    fleet.enrol_with("server1", made["token"].as_str().unwrap(), &["--again", "--new-key"]).expect(0);
+    assert!(made["command"].as_str().unwrap().contains(" enrol --new-key <<< "), "{made}");
+    fleet.enrol_with("server1", made["token"].as_str().unwrap(), &["--new-key"]).expect(0);
+    assert_ne!(fs::read(&key).unwrap(), before);
     fleet.world.until_host("server1", "live");
 }
 

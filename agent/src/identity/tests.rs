@@ -43,8 +43,8 @@ fn what_is_kept_is_loaded_and_what_is_missing_says_what_to_type() {
     let (dir, papers) = papers();
     let said = papers.load("server1").unwrap_err().to_string();
     assert!(said.contains("muster token create --host server1") && said.contains("muster-agent"), "{said}");
-    let (signer, key) = (Signer::new(), papers.make_key(false).unwrap());
-    assert_eq!(papers.make_key(false).unwrap(), key, "the same key again");
+    let (signer, key) = (Signer::new(), papers.offer(false).unwrap());
+    assert_eq!(papers.offer(false).unwrap(), key, "the same key again");
     papers.keep(&signer.sign(&key, 168), &[signer.certificate()]).unwrap();
     let known = papers.load("server1").unwrap();
     assert_eq!((known.about.key, known.authorities.len()), (key.sha256().unwrap(), 1));
@@ -55,16 +55,39 @@ fn what_is_kept_is_loaded_and_what_is_missing_says_what_to_type() {
     fs::set_permissions(dir.path().join("host.key"), fs::Permissions::from_mode(0o640)).unwrap();
     assert!(papers.load("server1").unwrap_err().to_string().contains("chmod 600"));
     fs::set_permissions(dir.path().join("host.key"), fs::Permissions::from_mode(0o600)).unwrap();
-    papers.make_key(true).unwrap();
+    papers.take(&papers.offer(true).unwrap()).unwrap();
     assert!(matches!(papers.load("server1"), Err(IdentityError::OtherKey(_))));
     fs::write(dir.path().join("host.key"), "no key").unwrap();
     assert!(matches!(papers.load("server1"), Err(IdentityError::Damaged { .. })));
 }
 
 #[test]
+fn a_key_that_is_offered_takes_the_place_of_the_old_one_only_when_it_is_taken() {
+    let (dir, papers) = papers();
+    let old = papers.offer(false).unwrap();
+    let offered = papers.offer(true).unwrap();
+    assert_ne!(offered, old);
+    assert_eq!(papers.key().unwrap(), Some(old.clone()), "it is only offered");
+    assert_eq!(papers.offer(true).unwrap(), offered, "a reply was lost: the same one again");
+    papers.drop_offer().unwrap();
+    assert_eq!(papers.key().unwrap(), Some(old.clone()), "refused: nothing is lost");
+    assert!(!dir.path().join(NEW_KEY).exists());
+
+    let offered = papers.offer(true).unwrap();
+    // As if it had ended in the middle of `take`: in its place already, and still beside.
+    fs::copy(dir.path().join(NEW_KEY), dir.path().join(KEY)).unwrap();
+    assert_ne!(papers.offer(true).unwrap(), offered, "that would be no other key");
+    let offered = papers.offer(true).unwrap();
+    fs::write(dir.path().join(KEY), "no key").unwrap();
+    papers.take(&offered).unwrap();
+    assert_eq!(papers.key().unwrap(), Some(offered), "whatever was there");
+    assert!(!dir.path().join(NEW_KEY).exists());
+}
+
+#[test]
 fn it_is_renewed_at_half_its_life_or_when_another_authority_signs() {
     let (_dir, papers) = papers();
-    let (signer, key) = (Signer::new(), papers.make_key(false).unwrap());
+    let (signer, key) = (Signer::new(), papers.offer(false).unwrap());
     papers.keep(&signer.sign(&key, 100), &[signer.certificate()]).unwrap();
     let mut known = papers.load("server1").unwrap();
     let due = |known: &Enrolled, hours: i64, jitter| known.renew_in(NOW + hours * HOUR, jitter).as_secs() / 3600;

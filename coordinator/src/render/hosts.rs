@@ -189,7 +189,7 @@ mod tests {
             HOST     ADDRESS    AGENT    TRUST        CERTIFICATE           AGE    VERSION  SERVER        PORTS
             server1  127.0.0.1  live     approved     2026-11-29T22:00:00Z  0.4 s  0.1.0    redis 7.0.15  7000-7001 orders, 7002 free, 7010 foreign
             server2  127.0.0.2  unknown  quarantined  2026-11-29T22:00:00Z  3 min  0.1.0    none
-            server2 is quarantined (seen twice); to let it back: muster host approve server2
+            server2 is quarantined (seen twice); to let it back: muster host approve server2, or where somebody else may have its key: muster host rejoin-token server2
             server2 refuses generation 4: term 2 is lower than 5
             server2 has no server to start: redis-server: not found in PATH
         "#]]

@@ -6,7 +6,14 @@ use serde::Serialize;
 use super::{count, moment, some, table};
 
 /// What the host runs, with the token on its standard input.
-const ENROL: &str = "muster-agent --config /etc/muster/agent.toml enrol";
+fn enrol(about: &Token) -> &'static str {
+    // Who comes back has a certificate, perhaps a good one: without the word the agent would leave it at that.
+    if about.rejoin {
+        "muster-agent --config /etc/muster/agent.toml enrol --new-key"
+    } else {
+        "muster-agent --config /etc/muster/agent.toml enrol"
+    }
+}
 
 /// A new token, for scripts; the only document that ever holds it.
 #[derive(Debug, Clone, Serialize)]
@@ -52,7 +59,7 @@ impl CreatedJson {
             id: about.id.clone(),
             host: some(&about.host),
             expires_unix_ms: about.expires_unix_ms,
-            command: command(token),
+            command: command(token, about),
         }
     }
 }
@@ -79,8 +86,8 @@ impl From<&[Token]> for TokensJson {
 }
 
 /// The one command for the host. A here-string is a file to the agent: the token is in nobody's arguments.
-fn command(token: &Secret) -> Secret {
-    Secret::new(format!("{ENROL} <<< '{}'", token.expose()))
+fn command(token: &Secret, about: &Token) -> Secret {
+    Secret::new(format!("{} <<< '{}'", enrol(about), token.expose()))
 }
 
 /// What a token just made is good for, and what to type on the host; with the token in it, when somebody sees it.
@@ -96,8 +103,8 @@ pub fn created(about: &Token, token: Option<&Secret>) -> String {
     };
     let place = place.unwrap_or_else(|| "the host".to_owned());
     let how = match token {
-        Some(token) => format!("On {place}, as root:\n  {}", command(token).expose()),
-        None => format!("It goes to the standard input of this, on {place}, as root:\n  {ENROL}"),
+        Some(token) => format!("On {place}, as root:\n  {}", command(token, about).expose()),
+        None => format!("It goes to the standard input of this, on {place}, as root:\n  {}", enrol(about)),
     };
     format!(
         "token {} {whose}; it holds until {} and is not shown again.\n{how}",
@@ -159,6 +166,7 @@ pub(crate) mod tests {
         .assert_eq(&created(&Token { uses_left: 20, ..token("") }, None));
         let again = created(&Token { rejoin: true, ..token("server1") }, None);
         assert!(again.contains("lets server1 come back with another key"), "{again}");
+        assert!(again.ends_with("muster-agent --config /etc/muster/agent.toml enrol --new-key"), "{again}");
         expect![[r#"
             {
               "token": "muster-join-1:k3v9x2:SECRET:HASH",

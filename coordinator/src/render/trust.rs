@@ -82,9 +82,10 @@ pub fn note(host: &str, trust: &HostTrust) -> Option<String> {
     let reason = some(&trust.reason).map(|reason| format!(" ({reason})")).unwrap_or_default();
     match trust.state() {
         TrustState::Pending => Some(format!("{host} waits for: muster host approve {host}")),
-        TrustState::Quarantined => {
-            Some(format!("{host} is quarantined{reason}; to let it back: muster host approve {host}"))
-        }
+        TrustState::Quarantined => Some(format!(
+            "{host} is quarantined{reason}; to let it back: muster host approve {host}, or where somebody else may \
+                 have its key: muster host rejoin-token {host}"
+        )),
         TrustState::Revoked => {
             Some(format!("{host} is revoked{reason}; with a new key: muster host rejoin-token {host}"))
         }
@@ -116,7 +117,8 @@ pub(crate) mod tests {
         assert_eq!(note(Pending, ""), "server1 waits for: muster host approve server1");
         assert_eq!(
             note(Quarantined, "seen twice"),
-            "server1 is quarantined (seen twice); to let it back: muster host approve server1"
+            "server1 is quarantined (seen twice); to let it back: muster host approve server1, or where somebody else \
+             may have its key: muster host rejoin-token server1"
         );
         assert_eq!(note(Revoked, ""), "server1 is revoked; with a new key: muster host rejoin-token server1");
         assert_eq!(note(Approved, "by user alice"), "");
