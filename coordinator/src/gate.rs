@@ -146,7 +146,9 @@ fn identify(shared: &Shared, peer: &Peer, headers: &http::HeaderMap) -> Result<(
                     }
                     Caller::Host { name: host.clone(), key: about.key }
                 }
-                Name::User(name) => user(shared, name, |user| user.key == Some(about.key))?,
+                Name::User(name) => {
+                    user(shared, name, |user| user.certified.is_some_and(|certified| certified.key == about.key))?
+                }
                 Name::Coordinator => return Err(nobody("a coordinator does not call itself")),
             };
             Ok((caller, Some(until)))

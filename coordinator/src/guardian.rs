@@ -253,7 +253,8 @@ impl trust_server::Trust for Guardian {
     async fn list_audit(&self, request: Request<wire::ListAuditRequest>) -> Answer<wire::ListAuditResponse> {
         let request = request.into_inner();
         let most = if request.most == 0 { AUDIT } else { request.most.min(AUDIT_MOST) };
-        let entries = self.0.ledger.audit(request.after_seq, most).map_err(store_failed)?;
-        Ok(Response::new(wire::ListAuditResponse { entries }))
+        let (entries, end) = self.0.ledger.audit(request.after_seq, most).map_err(store_failed)?;
+        let last_sha256 = end.sha256.0.to_vec();
+        Ok(Response::new(wire::ListAuditResponse { entries, last_seq: end.seq, last_sha256 }))
     }
 }

@@ -4,6 +4,7 @@
 //! What is kept is what cannot be asked for again: the term, what hosts were told, plans, clusters with their blueprint
 //! and goal, operations with their events, and the answers to requests. What hosts report is not kept.
 
+mod audit;
 mod credentials;
 mod read;
 mod trust;
@@ -56,10 +57,6 @@ CREATE TABLE IF NOT EXISTS events (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS events_of ON events (operation, seq);
 CREATE TABLE IF NOT EXISTS requests (id TEXT PRIMARY KEY, asked TEXT NOT NULL, operation TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS audit (
-    seq INTEGER PRIMARY KEY, unix_ms INTEGER NOT NULL, caller TEXT NOT NULL, came_from TEXT NOT NULL,
-    action TEXT NOT NULL, detail TEXT NOT NULL, previous BLOB NOT NULL, sha256 BLOB NOT NULL
-) STRICT;
 ";
 
 /// What went wrong with the store. Nothing was changed.
@@ -203,6 +200,16 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Whether there is a store with secrets in it: version 1 had none.
+    pub fn is_sealed(path: &Path) -> Result<bool, LedgerError> {
+        if !path.exists() {
+            return Ok(false);
+        }
+        let connection = Connection::open(path)?;
+        let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        Ok(found > 1)
+    }
+
     /// Opens or makes the store, and begins a new term, which is on the disk before this returns.
     pub fn open(path: &Path, seal: Seal) -> Result<Self, LedgerError> {
         let mut connection = Connection::open(path)?;
@@ -216,8 +223,10 @@ impl Ledger {
         let transaction = connection.transaction()?;
         transaction.execute_batch(SCHEMA)?;
         transaction.execute_batch(trust::SCHEMA)?;
-        if found == 1 {
+        transaction.execute_batch(audit::SCHEMA)?;
+        if found < 2 {
             seal_documents(&transaction, &seal)?;
+            audit::seal_end(&transaction, &seal)?;
         }
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         transaction

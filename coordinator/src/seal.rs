@@ -5,8 +5,10 @@
 //! place that a value belongs to as associated data, so that sealed values cannot be exchanged for one another.
 
 use std::{
-    env, fs, io,
-    os::unix::fs::OpenOptionsExt as _,
+    env,
+    fs::{self, File},
+    io::{self, Read as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -34,6 +36,15 @@ pub enum SealError {
         /// Why.
         source: io::Error,
     },
+    /// There are secrets, and nothing that opens them.
+    #[error(
+        "the store's key {0} is missing, and nothing else opens the secrets in the store (hint: put the file back from a \
+         backup; without it only a new store is left: move the old one away, enrol the hosts anew)"
+    )]
+    Missing(PathBuf),
+    /// Others could read it.
+    #[error("the store's key {0} is open to others (hint: chmod 600 {0})")]
+    Open(PathBuf),
     /// Something else is in the file.
     #[error("{0} does not hold a key: 64 hex digits")]
     Malformed(PathBuf),
@@ -52,16 +63,33 @@ impl std::fmt::Debug for Seal {
 }
 
 impl Seal {
-    /// Under the key of the systemd credential if there is one, else of the file, which is made if it is missing.
-    pub fn open(key_file: &Path) -> Result<Self, SealError> {
+    /// Under the key of the systemd credential if there is one, else of the file. That is made if it is missing, unless
+    /// something has been `sealed` already: a second key would open none of it.
+    pub fn open(key_file: &Path, sealed: bool) -> Result<Self, SealError> {
         let credential = env::var_os("CREDENTIALS_DIRECTORY").map(|dir| Path::new(&dir).join(CREDENTIAL));
-        let path = credential.filter(|path| path.exists()).unwrap_or_else(|| key_file.to_owned());
+        // Its rights are systemd's to give: with an ACL for the service's user it looks open to its group.
+        if let Some(path) = credential.filter(|path| path.exists()) {
+            let text = fs::read_to_string(&path).map_err(|source| SealError::File { path: path.clone(), source })?;
+            return Self::parse(&Zeroizing::new(text), path);
+        }
+        let path = key_file.to_owned();
         let failed = |source| SealError::File { path: path.clone(), source };
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => Zeroizing::new(text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => make(&path)?,
-            Err(error) => return Err(failed(error)),
+        let read = File::open(&path).and_then(|mut file| {
+            let mut text = Zeroizing::new(String::new());
+            file.read_to_string(&mut text)?;
+            Ok((text, file.metadata()?.permissions().mode()))
+        });
+        let text = match read {
+            Ok((_, mode)) if mode & 0o077 != 0 => return Err(SealError::Open(path)),
+            Ok((text, _)) => text,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            Err(_) if sealed => return Err(SealError::Missing(path)),
+            Err(_) => make(&path)?,
         };
+        Self::parse(&text, path)
+    }
+
+    fn parse(text: &str, path: PathBuf) -> Result<Self, SealError> {
         let bytes = HEXLOWER_PERMISSIVE.decode(text.trim().as_bytes()).map(Zeroizing::new);
         let bytes = bytes.map_err(|_| SealError::Malformed(path.clone()))?;
         Self::new(&bytes).ok_or(SealError::Malformed(path))
@@ -114,15 +142,13 @@ fn make(path: &Path) -> Result<Zeroizing<String>, SealError> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
     if let Some(parent) = path.parent() {
-        fs::File::open(parent).and_then(|dir| dir.sync_all()).map_err(failed)?;
+        File::open(parent).and_then(|dir| dir.sync_all()).map_err(failed)?;
     }
     Ok(text)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[test]
@@ -146,10 +172,21 @@ mod tests {
     fn a_key_is_drawn_once_and_is_its_owners() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store.key");
-        let sealed = Seal::open(&path).unwrap().seal("a", b"x").unwrap();
-        assert_eq!(Seal::open(&path).unwrap().unseal("a", &sealed).unwrap().as_slice(), b"x");
+        assert!(matches!(Seal::open(&path, true), Err(SealError::Missing(_))));
+        assert!(!path.exists(), "no second key is made beside what another one has sealed");
+        let sealed = Seal::open(&path, false).unwrap().seal("a", b"x").unwrap();
+        assert_eq!(Seal::open(&path, true).unwrap().unseal("a", &sealed).unwrap().as_slice(), b"x");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        for mode in [0o640, 0o604, 0o660] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let said = Seal::open(&path, true).unwrap_err().to_string();
+            assert!(said.contains(&format!("chmod 600 {}", path.display())), "{said}");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        Seal::open(&path, true).unwrap();
+        fs::remove_file(&path).unwrap();
         fs::write(&path, "no key").unwrap();
-        assert!(matches!(Seal::open(&path), Err(SealError::Malformed(_))));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(matches!(Seal::open(&path, true), Err(SealError::Malformed(_))));
     }
 }

@@ -46,8 +46,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         format!("another muster-coordinator uses {}; one store has one coordinator", config.state_dir.display())
     })?;
     let store = config.state_dir.join("store.db");
-    let seal = Seal::open(&config.key_file).context("cannot keep the store's secrets")?;
-    let ledger = Ledger::open(&store, seal).with_context(|| format!("cannot open the store {}", store.display()))?;
+    let not_opened = || format!("cannot open the store {}", store.display());
+    let sealed = Ledger::is_sealed(&store).with_context(not_opened)?;
+    let seal = Seal::open(&config.key_file, sealed).context("cannot keep the store's secrets")?;
+    let ledger = Ledger::open(&store, seal).with_context(not_opened)?;
     let tcp = TcpListener::bind(config.listen).await.with_context(|| in_use(config.listen))?;
     let unix = listen_unix(&config.admin_socket)
         .with_context(|| format!("cannot listen on the admin socket {}", config.admin_socket.display()))?;

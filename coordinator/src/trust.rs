@@ -94,12 +94,21 @@ pub struct UserRecord {
     pub role: AccessRole,
     /// sha256 of the bearer secret, which is 256 drawn bits: nothing slower is needed to keep it.
     pub secret: Sha256,
-    /// sha256 of the public key of its client certificate, if it has one.
-    pub key: Option<Sha256>,
+    /// Its client certificate, if it has one.
+    pub certified: Option<Certified>,
     /// Milliseconds since 1970.
     pub created_ms: u64,
     /// Milliseconds since 1970.
     pub expires_ms: u64,
+}
+
+/// What is kept of a user's client certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Certified {
+    /// sha256 of its public key.
+    pub key: Sha256,
+    /// The authority that has signed it.
+    pub issuer: Sha256,
 }
 
 /// A request for a second person.
@@ -169,6 +178,11 @@ impl HostRecord {
 }
 
 impl UserRecord {
+    /// Who has signed its client certificate.
+    pub fn issuer(&self) -> Option<Sha256> {
+        self.certified.map(|certified| certified.issuer)
+    }
+
     /// Without secrets.
     pub fn wire(&self) -> wire::User {
         wire::User {
@@ -176,7 +190,7 @@ impl UserRecord {
             role: self.role.wire().into(),
             expires_unix_ms: self.expires_ms,
             created_unix_ms: self.created_ms,
-            certified: self.key.is_some(),
+            certified: self.certified.is_some(),
         }
     }
 }

@@ -90,6 +90,15 @@ impl Fleet {
         fed(&mut command, input)
     }
 
+    /// Makes a user, and on a machine his context, in a directory of his name.
+    #[track_caller]
+    pub fn let_in(&self, host: &str, user: &str, role: &str, how: &[&str]) {
+        let made = self.world.muster(&["user", "add", user, "--role", role, "--output", "json"]).expect(0).json();
+        let url = self.url();
+        let args = [&["context", "add", "here", "--endpoint", &url], how].concat();
+        self.muster_on(host, user, &args, &text(&made["access"])).expect(0);
+    }
+
     /// A join token for a host, as `muster token create` prints it.
     #[track_caller]
     pub fn token(&self, args: &[&str]) -> String {

@@ -2,7 +2,7 @@
 //! numbers, says what to do, changes nothing, and does not stand in the way of a corrected second try.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests are tests")]
 
-use std::process::Command;
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 
 use muster_tests::{Before, Output, World, binaries, processes, redis};
 
@@ -247,6 +247,31 @@ fn a_bad_coordinator_config_is_refused_at_start_with_file_and_key() {
         ],
     );
     assert!(!world.dir().join("coordinator").exists(), "a refused config leaves no store");
+}
+
+#[test]
+fn a_store_is_opened_with_its_own_key_only_and_nothing_is_made_in_its_place() {
+    let mut world = World::new(&[("server1", "7000-7002")]);
+    world.start();
+    world.coordinator().stop();
+    let (key, aside) = (world.dir().join("coordinator/store.key"), world.dir().join("aside"));
+    let config = world.coordinator().config();
+    let config = world.write("again.toml", &config);
+    let refused = |parts: &[&str]| {
+        let mut command = Command::new(binaries::path("muster-coordinator"));
+        command.args(["--config", &config]);
+        says(&Output::from(processes::run_owned(&mut command)).expect(2), parts);
+    };
+    fs::rename(&key, &aside).unwrap();
+    refused(&["store.key is missing", "put the file back from a backup"]);
+    assert!(!key.exists(), "a second key would open nothing");
+    fs::write(&key, format!("{}\n", "5a".repeat(32))).unwrap();
+    refused(&["store.key is open to others", "chmod 600"]);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    refused(&["was sealed with another key"]);
+    fs::rename(&aside, &key).unwrap();
+    world.coordinator().start();
+    world.until_host("server1", "live");
 }
 
 #[test]

@@ -284,14 +284,8 @@ fn a_cloned_disk_is_found_and_both_machines_are_cut_off() {
 #[test]
 fn operators_elsewhere_come_with_a_context_and_may_what_their_role_says() {
     let fleet = Fleet::up(&TWO, "");
-    let add = |name: &str, role: &str, how: &[&str]| {
-        let made = fleet.world.muster(&["user", "add", name, "--role", role, "--output", "json"]).expect(0).json();
-        let url = fleet.url();
-        let args = [&["context", "add", "here", "--endpoint", &url], how].concat();
-        fleet.muster_on("server2", name, &args, made["access"].as_str().unwrap()).expect(0);
-    };
-    add("vera", "viewer", &[]);
-    add("otto", "operator", &["--certificate"]);
+    fleet.let_in("server2", "vera", "viewer", &[]);
+    fleet.let_in("server2", "otto", "operator", &["--certificate"]);
     let spec = fleet.spec("orders", "", &TWO, SETTINGS);
     let before = Before::of(&fleet.world);
     for (who, args, code) in [
@@ -326,10 +320,7 @@ fn destroying_takes_two_where_the_config_says_so() {
     let id = id.split_whitespace().next().unwrap().trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '-');
     // Not the same person twice.
     fleet.world.muster(&["second", id]).expect(1);
-    let made = fleet.world.muster(&["user", "add", "dora", "--role", "destroyer", "--output", "json"]).expect(0).json();
-    let url = fleet.url();
-    let access = made["access"].as_str().unwrap();
-    fleet.muster_on("server1", "dora", &["context", "add", "here", "--endpoint", &url], access).expect(0);
+    fleet.let_in("server1", "dora", "destroyer", &[]);
     fleet.world.until_host("server1", "live");
     fleet.muster_on("server1", "dora", &["second", id], "").expect(0);
     fleet.world.muster(&["host", "revoke", "server1", "--confirm", "server1"]).expect(0);
@@ -339,13 +330,17 @@ fn destroying_takes_two_where_the_config_says_so() {
 #[test]
 fn the_fleets_authority_is_exchanged_and_nobody_is_locked_out() {
     let mut fleet = Fleet::up(&TWO, "");
+    fleet.let_in("server1", "vera", "viewer", &[]);
+    fleet.let_in("server1", "otto", "operator", &["--certificate"]);
     // One sleeps through it.
     fleet.world.agent("server2").stop();
     fleet.world.muster(&["ca", "rotate"]).expect(0);
     fleet.world.agent("server1").restart();
     fleet.world.until_host("server1", "live");
     let refused = fleet.world.muster(&["ca", "retire"]).expect(1);
-    assert!(refused.stderr.contains("server2"), "who would be locked out is named\n{refused}");
+    assert!(refused.stderr.contains("host server2"), "who would be locked out is named\n{refused}");
+    assert!(refused.stderr.contains("user otto") && !refused.stderr.contains("vera"), "people too\n{refused}");
+    fleet.muster_on("server1", "otto", &["hosts"], "").expect(0);
     fleet.world.agent("server2").start();
     fleet.world.until_host("server2", "live");
     // It has renewed by itself, though its certificate had days to go: the old authority is about to be retired.
@@ -357,6 +352,9 @@ fn the_fleets_authority_is_exchanged_and_nobody_is_locked_out() {
         fleet.world.agent(host).restart();
         fleet.world.until_host(host, "live");
     }
+    for user in ["otto", "vera"] {
+        fleet.muster_on("server1", user, &["hosts"], "").expect(0);
+    }
 }
 
 #[test]
@@ -366,7 +364,7 @@ fn a_host_that_slept_past_its_certificate_comes_back_by_itself() {
     fleet.world.coordinator().stop();
     // As the authority signed it last month: its key is in the store, for whoever has the store's.
     let state = fleet.world.dir().join("coordinator");
-    let seal = Seal::open(&state.join("store.key")).unwrap();
+    let seal = Seal::open(&state.join("store.key"), true).unwrap();
     let authority = Ledger::open(&state.join("store.db"), seal).unwrap().authorities().unwrap().remove(0);
     let papers = fleet.world.base_dir("server1").join("agent");
     let key = fs::read_to_string(papers.join("host.key")).unwrap();

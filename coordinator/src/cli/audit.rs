@@ -1,10 +1,10 @@
 //! `muster audit`: what was done, by whom, and the proof that nothing was taken out.
 
-use std::{collections::VecDeque, slice};
+use std::slice;
 
 use muster_proto::{
     Sha256, audit,
-    wire::{AuditEntry, ListAuditRequest},
+    wire::{ListAuditRequest, ListAuditResponse},
 };
 
 use super::{
@@ -18,36 +18,32 @@ use crate::render::audit::{EntriesJson, VerdictJson, holds, text};
 /// Entries of an answer; some megabytes at most.
 const PAGE: u32 = 5_000;
 
-/// The newest, oldest first. They are numbered without gaps, but only by walking there is the last one known.
-async fn newest(trust: &mut Trust, most: usize) -> Result<Vec<AuditEntry>, CliError> {
-    let mut kept = VecDeque::new();
-    let mut after = 0;
-    loop {
-        let entries = page(trust, after).await?;
-        let Some(last) = entries.last() else { return Ok(kept.into()) };
-        after = last.seq;
-        kept.extend(entries);
-        kept.drain(..kept.len().saturating_sub(most));
-    }
-}
-
 pub async fn list(context: &mut Context, last: u32) -> Result<Verdict, CliError> {
     let mut trust = context.trust().await?;
-    let entries = newest(&mut trust, usize::try_from(last).unwrap_or(usize::MAX)).await?;
+    // They are numbered without gaps, so that only the last ones are asked for.
+    let mut after = page(&mut trust, u64::MAX).await?.last_seq.saturating_sub(last.into());
+    let mut entries = Vec::new();
+    loop {
+        let page = page(&mut trust, after).await?.entries;
+        let Some(newest) = page.last() else { break };
+        after = newest.seq;
+        entries.extend(page);
+    }
     context.show(|| text(&entries), || EntriesJson::from(&*entries));
     Ok(Verdict::Done)
 }
 
-/// Walks the whole chain.
+/// Walks the whole chain, up to where the coordinator has sealed its end.
 pub async fn verify(context: &mut Context) -> Result<Verdict, CliError> {
     let mut trust = context.trust().await?;
     let (mut seq, mut hash) = (0, Sha256([0; 32]));
     let broken = 'pages: loop {
-        let entries = page(&mut trust, seq).await?;
-        if entries.is_empty() {
-            break None;
+        let page = page(&mut trust, seq).await?;
+        if page.entries.is_empty() {
+            break (page.last_seq != seq || page.last_sha256 != hash.0)
+                .then(|| format!("entries are cut off after {seq}: the last one that was made is {}", page.last_seq));
         }
-        for entry in &entries {
+        for entry in &page.entries {
             if entry.seq != seq + 1 {
                 break 'pages Some(format!("entry {} is missing; after it comes {}", seq + 1, entry.seq));
             }
@@ -71,7 +67,7 @@ pub async fn verify(context: &mut Context) -> Result<Verdict, CliError> {
     }
 }
 
-async fn page(trust: &mut Trust, after_seq: u64) -> Result<Vec<AuditEntry>, CliError> {
+async fn page(trust: &mut Trust, after_seq: u64) -> Result<ListAuditResponse, CliError> {
     let request = ListAuditRequest { after_seq, most: PAGE };
-    call("reading the audit", THOROUGH, trust.list_audit(request)).await.map(|answer| answer.entries)
+    call("reading the audit", THOROUGH, trust.list_audit(request)).await
 }

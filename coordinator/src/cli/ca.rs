@@ -10,8 +10,8 @@ use super::{
 };
 use crate::render::authority::{AuthoritiesJson, list};
 
-const ROTATED: &str = "hosts follow as they renew, contexts when they are next used; \
-    when the old one has signed for no host any more: muster ca retire";
+const ROTATED: &str = "hosts follow by themselves, contexts when they are next used; \
+    when the old one has signed for nobody any more: muster ca retire";
 
 pub async fn run(context: &mut Context, command: CaCommand) -> Result<Verdict, CliError> {
     let mut trust = context.trust().await?;

@@ -102,13 +102,15 @@ async fn access(context: &mut Context, endpoint: &Endpoint, certificate: bool) -
     let WhoAmIResponse { expires_unix_ms, .. } =
         call("checking the access string", QUICK, link.trust().who_am_i(WhoAmIRequest {})).await?;
     let authorities = authorities(&link).await?;
-    let who = if certificate { certify(context, &link, &user).await? } else { login.who };
+    let who = match certificate {
+        true => certify(context, &link, &user, Key::generate().map_err(CliError::Identity)?).await?,
+        false => login.who,
+    };
     Ok(Access { user, expires_unix_ms, authorities, who })
 }
 
-/// Makes a key, which stays here, and has a certificate made for it.
-async fn certify(context: &mut Context, link: &Link, user: &str) -> Result<Who, CliError> {
-    let key = Key::generate().map_err(CliError::Identity)?;
+/// Has a certificate made for a key, which stays here.
+async fn certify(context: &mut Context, link: &Link, user: &str, key: Key) -> Result<Who, CliError> {
     let csr = key.request(user).map_err(CliError::Identity)?;
     let doing = "asking for a certificate".to_owned();
     let mut trust = link.trust();
@@ -139,20 +141,31 @@ async fn authorities(link: &Link) -> Result<Vec<Vec<u8>>, CliError> {
 pub(super) async fn follow_authorities(context: &mut Context, target: &Target, link: &Link) {
     let Some(Login { believes: Believes::Authorities(known), .. }) = &target.login else { return };
     let Some(name) = target.context.as_ref().filter(|_| has_news(&link.shown(), known)) else { return };
-    let followed = async {
-        let new = authorities(link).await?;
-        context.wish.store()?.change(|contexts| {
-            if let Some(access) = contexts.kept.get_mut(name).and_then(|kept| kept.access.as_mut()) {
-                access.authorities = new;
-            }
-            Ok::<_, CliError>(())
-        })
-    };
-    if let Err(error) = followed.await {
+    if let Err(error) = follow(context, name, link).await {
         let causes: String = error.causes().iter().map(|cause| format!("; {cause}")).collect();
         let note = format!("the fleet has a new authority, and context {name} could not take it over: {error}{causes}");
         context.console.note(&note);
     }
+}
+
+/// A client certificate is renewed too, for the same key: the older authority is about to be retired.
+async fn follow(context: &mut Context, name: &ContextName, link: &Link) -> Result<(), CliError> {
+    let new = authorities(link).await?;
+    let store = context.wish.store()?;
+    let access = store.read()?.kept.remove(name).and_then(|kept| kept.access);
+    let renewed = match access {
+        Some(Access { user, who: Who::Certificate(identity), .. }) => {
+            Some(certify(context, link, &user, identity.key).await?)
+        }
+        _ => None,
+    };
+    store.change(|contexts| {
+        if let Some(access) = contexts.kept.get_mut(name).and_then(|kept| kept.access.as_mut()) {
+            access.authorities = new;
+            access.who = renewed.unwrap_or_else(|| access.who.clone());
+        }
+        Ok::<_, CliError>(())
+    })
 }
 
 /// Whether an authority was shown whose key is not among the known ones. An authority that two others vouch for has two

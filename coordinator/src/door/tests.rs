@@ -228,7 +228,7 @@ async fn an_expired_certificate_is_renewed_until_its_grace_is_over() {
     // As the authority would have signed it then; its key is in the store.
     let dir = world.stop().await;
     let state = dir.path().join("state");
-    let seal = crate::seal::Seal::open(&state.join("store.key")).unwrap();
+    let seal = crate::seal::Seal::open(&state.join("store.key"), false).unwrap();
     let ledger = crate::ledger::Ledger::open(&state.join("store.db"), seal).unwrap();
     let authority = ledger.authorities().unwrap().remove(0);
     drop(ledger);

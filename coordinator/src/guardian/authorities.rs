@@ -12,7 +12,7 @@ use crate::{
     keeper::Shared,
     ledger::{LedgerError, unix_ms},
     safeguard::store_failed,
-    trust::TrustState,
+    trust::{TrustState, UserRecord},
 };
 
 /// What authorities of the fleet are called.
@@ -20,7 +20,7 @@ pub const NAME: &str = "Muster fleet";
 
 /// All, the signing one first.
 pub fn list(shared: &Shared) -> Result<Vec<wire::Authority>, Failure> {
-    let hosts = shared.ledger.hosts_trust().map_err(store_failed)?;
+    let (hosts, users) = (shared.ledger.hosts_trust().map_err(store_failed)?, certified(shared)?);
     let one = |(nth, authority): (usize, &Authority)| wire::Authority {
         sha256: authority.sha256().to_string(),
         signs: nth == 0,
@@ -31,9 +31,20 @@ pub fn list(shared: &Shared) -> Result<Vec<wire::Authority>, Failure> {
             .filter(|host| host.issuer == authority.sha256())
             .map(|host| host.host.to_string())
             .collect(),
+        users: users
+            .iter()
+            .filter(|user| user.issuer() == Some(authority.sha256()))
+            .map(|user| user.name.clone())
+            .collect(),
         certificate_pem: pki::to_pem(std::slice::from_ref(&authority.certificate)),
     };
     Ok(shared.door.authorities().iter().enumerate().map(one).collect())
+}
+
+/// Users with a client certificate that still holds.
+fn certified(shared: &Shared) -> Result<Vec<UserRecord>, Failure> {
+    let (now, users) = (unix_ms(), shared.ledger.users().map_err(store_failed)?);
+    Ok(users.into_iter().filter(|user| user.certified.is_some() && user.expires_ms > now).collect())
 }
 
 /// A new one signs from now on. Hosts that speak learn of it in their next session, and get their certificates from it
@@ -60,16 +71,18 @@ pub fn retire(shared: &Shared, visit: &Visit, force: bool) -> Result<Vec<wire::A
     let authorities = shared.door.authorities();
     let signing = authorities.first().ok_or_else(|| invalid("this coordinator has no authority"))?.clone();
     let hosts = shared.ledger.hosts_trust().map_err(store_failed)?;
+    let hosts = hosts.iter().filter(|host| host.state != TrustState::Revoked && host.issuer != signing.sha256());
+    let users = certified(shared)?;
+    let users = users.iter().filter(|user| user.issuer() != Some(signing.sha256()));
     let locked_out: Vec<_> = hosts
-        .iter()
-        .filter(|host| host.state != TrustState::Revoked && host.issuer != signing.sha256())
-        .map(|host| host.host.to_string())
+        .map(|host| format!("host {}", host.host))
+        .chain(users.map(|user| format!("user {}", user.name)))
         .collect();
     if !locked_out.is_empty() && !force {
-        let message = format!("these hosts still have a certificate of an older authority: {}", locked_out.join(", "));
+        let message = format!("an older authority has signed what these come with: {}", locked_out.join(", "));
         return Err(Failure::new(Reason::AuthorityInUse, message).hint(
-            "they renew by themselves while they are connected; muster ca retire --force locks them out, and each then \
-             needs muster host rejoin-token",
+            "hosts renew by themselves while they are connected, users the next time they type a muster command; with \
+             muster ca retire --force a host then needs muster host rejoin-token, a user muster user remove and add",
         ));
     }
     let written = shared.ledger.write(|write| {

@@ -17,7 +17,7 @@ use crate::{
     ledger::{LedgerError, unix_ms},
     safeguard::store_failed,
     seal::random,
-    trust::{SecondRecord, UserRecord},
+    trust::{Certified, SecondRecord, UserRecord},
 };
 
 /// 90 days.
@@ -50,7 +50,7 @@ pub fn create(
     let user = UserRecord {
         secret: Sha256::of(access.secret().expose().as_bytes()),
         role,
-        key: None,
+        certified: None,
         created_ms: now,
         expires_ms: now + ttl_s * 1000,
         name,
@@ -90,9 +90,9 @@ pub fn certify(shared: &Shared, visit: &Visit, csr: &[u8]) -> Result<wire::Certi
     let user = shared.ledger.user(name).map_err(store_failed)?.ok_or_else(unknown)?;
     let span = Span { from_ms: unix_ms(), until_ms: user.expires_ms };
     let signed = shared.door.sign(csr, &Subject::User(name), span);
-    let (certificate, _) = signed.map_err(|error| invalid(&format!("csr: {error}")))?;
+    let (certificate, issuer) = signed.map_err(|error| invalid(&format!("csr: {error}")))?;
     let written = shared.ledger.write(|write| {
-        write.user(&UserRecord { key: Some(key), ..user })?;
+        write.user(&UserRecord { certified: Some(Certified { key, issuer }), ..user })?;
         write.audit(&visit.caller, &visit.from, "Trust/CertifyUser", &format!("{name}, key {key}"))
     });
     written.map_err(store_failed)?;

@@ -126,29 +126,6 @@ impl Ledger {
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
-    /// Entries of the audit after a sequence number, oldest first, at most so many.
-    pub fn audit(&self, after: u64, most: u32) -> Result<Vec<wire::AuditEntry>> {
-        let connection = self.lock();
-        let mut statement = connection.prepare_cached(
-            "SELECT seq, unix_ms, caller, came_from, action, detail, previous, sha256 FROM audit \
-             WHERE seq > ?1 ORDER BY seq LIMIT ?2",
-        )?;
-        let read = |row: &Row| {
-            Ok(wire::AuditEntry {
-                seq: unsigned(row.get(0)?),
-                unix_ms: unsigned(row.get(1)?),
-                caller: row.get(2)?,
-                from: row.get(3)?,
-                action: row.get(4)?,
-                detail: row.get(5)?,
-                previous: row.get(6)?,
-                sha256: row.get(7)?,
-            })
-        };
-        let rows = statement.query_map(params![signed(after), most], read)?;
-        Ok(rows.collect::<std::result::Result<_, _>>()?)
-    }
-
     /// What a request id was used for, and the operation that answered it.
     pub fn request(&self, id: &str) -> Result<Option<(Sha256, OperationId)>> {
         let connection = self.lock();

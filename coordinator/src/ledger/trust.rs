@@ -1,13 +1,13 @@
 //! What the store keeps of who is trusted: authorities, join tokens, hosts' keys, users, and requests for a second
 //! person.
 
-use muster_proto::{AccessRole, HostName, Secret, Sha256, pki::Key};
+use muster_proto::{AccessRole, HostName, Secret, pki::Key};
 use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::{Ledger, LedgerError, Write, damaged, signed, unsigned};
 use crate::{
     authority::Authority,
-    trust::{HostRecord, SecondRecord, TokenRecord, TrustState, UserRecord},
+    trust::{Certified, HostRecord, SecondRecord, TokenRecord, TrustState, UserRecord},
 };
 
 type Result<T> = std::result::Result<T, LedgerError>;
@@ -27,8 +27,8 @@ CREATE TABLE IF NOT EXISTS trust (
     certificate_ms INTEGER NOT NULL, issuer TEXT NOT NULL, token TEXT NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS users (
-    name TEXT PRIMARY KEY, role TEXT NOT NULL, secret TEXT NOT NULL, key TEXT, created_ms INTEGER NOT NULL,
-    expires_ms INTEGER NOT NULL
+    name TEXT PRIMARY KEY, role TEXT NOT NULL, secret TEXT NOT NULL, key TEXT, issuer TEXT,
+    created_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS seconds (
     id TEXT PRIMARY KEY, first TEXT NOT NULL, what TEXT NOT NULL, second TEXT, expires_ms INTEGER NOT NULL
@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS seconds (
 
 const HOST: &str = "SELECT host, state, key, reason, since_ms, certificate_ms, issuer, token FROM trust";
 const TOKEN: &str = "SELECT id, secret, host, uses, expires_ms, rejoin, approve FROM tokens";
-const USER: &str = "SELECT name, role, secret, key, created_ms, expires_ms FROM users";
+const USER: &str = "SELECT name, role, secret, key, issuer, created_ms, expires_ms FROM users";
 
 fn key_place(sha256: &str) -> String {
     format!("key of authority {sha256}")
@@ -166,7 +166,7 @@ impl Ledger {
 
 type TokenRow = (String, Vec<u8>, Option<String>, u32, i64, bool, bool);
 type HostRow = (String, String, String, String, i64, i64, String, String);
-type UserRow = (String, String, String, Option<String>, i64, i64);
+type UserRow = (String, String, String, Option<String>, Option<String>, i64, i64);
 
 fn token_row(row: &Row) -> rusqlite::Result<TokenRow> {
     Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
@@ -190,15 +190,18 @@ fn host_of((host, state, key, reason, since, certificate, issuer, token): HostRo
 }
 
 fn user_row(row: &Row) -> rusqlite::Result<UserRow> {
-    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
 }
 
-fn user_of((name, role, secret, key, created, expires): UserRow) -> Result<UserRecord> {
+fn user_of((name, role, secret, key, issuer, created, expires): UserRow) -> Result<UserRecord> {
+    let certified = |(key, issuer): (String, String)| {
+        Ok::<_, LedgerError>(Certified { key: key.parse().map_err(damaged)?, issuer: issuer.parse().map_err(damaged)? })
+    };
     Ok(UserRecord {
         name,
         role: role.parse::<AccessRole>().map_err(damaged)?,
         secret: secret.parse().map_err(damaged)?,
-        key: key.map(|key| key.parse::<Sha256>().map_err(damaged)).transpose()?,
+        certified: key.zip(issuer).map(certified).transpose()?,
         created_ms: unsigned(created),
         expires_ms: unsigned(expires),
     })
@@ -283,11 +286,12 @@ impl Write<'_> {
             user.name,
             user.role.word(),
             user.secret.to_string(),
-            user.key.map(|key| key.to_string()),
+            user.certified.map(|certified| certified.key.to_string()),
+            user.issuer().map(|issuer| issuer.to_string()),
             signed(user.created_ms),
             signed(user.expires_ms),
         ];
-        self.transaction().execute("INSERT OR REPLACE INTO users VALUES (?1, ?2, ?3, ?4, ?5, ?6)", row)?;
+        self.transaction().execute("INSERT OR REPLACE INTO users VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)", row)?;
         Ok(())
     }
 

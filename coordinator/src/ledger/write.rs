@@ -5,7 +5,7 @@ use prost::Message as _;
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use super::{ClusterRecord, LedgerError, OpState, OperationRecord, damaged, document_place, signed, unix_ms, unsigned};
-use crate::{caller::Caller, formation::Goal, seal::Seal};
+use crate::{formation::Goal, seal::Seal};
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
@@ -150,32 +150,6 @@ impl<'a> Write<'a> {
              ON CONFLICT (operation, phase) DO UPDATE SET micros = micros + excluded.micros",
             row,
         )?;
-        Ok(())
-    }
-
-    /// Something was done, or refused: an entry at the end of the chain.
-    pub fn audit(&self, caller: &Caller, from: &str, action: &str, detail: &str) -> Result<()> {
-        let last: Option<(i64, Vec<u8>)> = self
-            .0
-            .query_row("SELECT seq, sha256 FROM audit ORDER BY seq DESC LIMIT 1", [], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
-            .optional()?;
-        let (seq, previous) = last.map_or((0, vec![0; 32]), |(seq, hash)| (unsigned(seq), hash));
-        let entry = wire::AuditEntry {
-            seq: seq + 1,
-            unix_ms: unix_ms(),
-            caller: caller.to_string(),
-            from: from.to_owned(),
-            action: action.to_owned(),
-            detail: detail.to_owned(),
-            previous,
-            sha256: Vec::new(),
-        };
-        let sha256 = muster_proto::audit::entry_hash(&entry).0.to_vec();
-        let (seq, unix_ms) = (signed(entry.seq), signed(entry.unix_ms));
-        let row = params![seq, unix_ms, entry.caller, entry.from, entry.action, entry.detail, entry.previous, sha256];
-        self.0.execute("INSERT INTO audit VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)", row)?;
         Ok(())
     }
 

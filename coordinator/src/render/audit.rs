@@ -83,8 +83,8 @@ pub fn holds(last: u64, sha256: Sha256) -> String {
         _ => format!("{last} entries"),
     };
     format!(
-        "[OK] {entries} in one chain, none changed, none taken out.\n\
-         The last one is {last}, {}; keep that elsewhere to see that none is cut off.\n",
+        "[OK] {entries} in one chain, none changed, none taken out, none cut off.\n\
+         The last one is {last}, {}; keep that elsewhere, and an older store put in its place shows too.\n",
         hex(&sha256.0)
     )
 }

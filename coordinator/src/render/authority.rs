@@ -19,6 +19,7 @@ pub struct AuthorityJson {
     created_unix_ms: u64,
     expires_unix_ms: u64,
     hosts: Vec<String>,
+    users: Vec<String>,
     certificate_pem: String,
 }
 
@@ -30,6 +31,7 @@ impl From<&[Authority]> for AuthoritiesJson {
             created_unix_ms: authority.created_unix_ms,
             expires_unix_ms: authority.expires_unix_ms,
             hosts: authority.hosts.clone(),
+            users: authority.users.clone(),
             certificate_pem: authority.certificate_pem.clone(),
         };
         Self { authorities: authorities.iter().map(one).collect() }
@@ -39,9 +41,11 @@ impl From<&[Authority]> for AuthoritiesJson {
 /// A table, the signing one first; the hash is whole, because it is what tokens pin.
 pub fn list(authorities: &[Authority]) -> String {
     let row = |authority: &Authority| {
-        let hosts = if authority.hosts.is_empty() { "-".to_owned() } else { authority.hosts.join(", ") };
+        let users = authority.users.iter().map(|user| format!("user {user}"));
+        let for_whom: Vec<_> = authority.hosts.iter().cloned().chain(users).collect();
+        let for_whom = if for_whom.is_empty() { "-".to_owned() } else { for_whom.join(", ") };
         let role = if authority.signs { "signs" } else { "believed" };
-        [authority.sha256.clone(), role.to_owned(), moment(authority.expires_unix_ms), hosts]
+        [authority.sha256.clone(), role.to_owned(), moment(authority.expires_unix_ms), for_whom]
     };
     table(["SHA256", "ROLE", "EXPIRES", "HAS SIGNED FOR"], authorities.iter().map(row).collect())
 }
@@ -53,15 +57,16 @@ pub(crate) mod tests {
     use expect_test::expect;
 
     pub(crate) fn two() -> Vec<Authority> {
-        let one = |byte: &str, signs, hosts: &[&str]| Authority {
+        let one = |byte: &str, signs, hosts: &[&str], users: &[&str]| Authority {
             sha256: byte.repeat(32),
             signs,
             created_unix_ms: 1_795_384_800_000,
             expires_unix_ms: 2_110_744_800_000,
             hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+            users: users.iter().map(|user| (*user).to_owned()).collect(),
             certificate_pem: "-----BEGIN CERTIFICATE-----\n".into(),
         };
-        vec![one("cd", true, &[]), one("ab", false, &["server1", "server2"])]
+        vec![one("cd", true, &[], &[]), one("ab", false, &["server1", "server2"], &["alice"])]
     }
 
     #[test]
@@ -69,7 +74,7 @@ pub(crate) mod tests {
         expect![[r#"
             SHA256                                                            ROLE      EXPIRES               HAS SIGNED FOR
             cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd  signs     2036-11-19T22:00:00Z  -
-            abababababababababababababababababababababababababababababababab  believed  2036-11-19T22:00:00Z  server1, server2
+            abababababababababababababababababababababababababababababababab  believed  2036-11-19T22:00:00Z  server1, server2, user alice
         "#]]
         .assert_eq(&list(&two()));
         expect![[r#"
@@ -83,6 +88,9 @@ pub(crate) mod tests {
                   "hosts": [
                     "server1",
                     "server2"
+                  ],
+                  "users": [
+                    "alice"
                   ],
                   "certificate_pem": "-----BEGIN CERTIFICATE-----\n"
                 }

@@ -28,6 +28,8 @@ pub struct Answers {
     /// Of rotations, and of what finishes them.
     pub operation_id: String,
     pub audit: Vec<AuditEntry>,
+    /// The last one that was made; of those above if there is none.
+    pub audit_end: Option<AuditEntry>,
     /// Whose authority signs.
     pub fleet: Option<Arc<Fleet>>,
 }
@@ -85,6 +87,7 @@ answers! {
     list_audit(ListAuditRequest) -> ListAuditResponse: |answers, request| {
         let after = answers.audit.iter().filter(|entry| entry.seq > request.after_seq);
         // Pages of three, whatever is asked for: more than one is needed.
-        ListAuditResponse { entries: after.take(3).cloned().collect() }
+        let end = answers.audit_end.as_ref().or(answers.audit.last()).cloned().unwrap_or_default();
+        ListAuditResponse { entries: after.take(3).cloned().collect(), last_seq: end.seq, last_sha256: end.sha256 }
     };
 }

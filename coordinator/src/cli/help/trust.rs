@@ -127,8 +127,8 @@ JSON: {\"id\", \"what\", \"first\"}",
 pub const CA: Help = Help {
     about: "The fleet's certificate authorities: who signs, who is believed.\n\n\
         `rotate` makes a new authority, which signs from now on and is signed by the old one too, so that \
-        nobody is locked out. Hosts follow as they renew; when the old one has signed for none of them any \
-        more, `retire` stops believing it. Listing needs the role viewer, changing admin.",
+        nobody is locked out. Hosts follow by themselves, users with a client certificate when they next type a \
+        command; when the old one has signed for none of them any more, `retire` stops believing it. Listing needs the role viewer, changing admin.",
     examples: "EXAMPLES:
   muster ca list
   muster ca list --output json | jq -r '.authorities[].certificate_pem' > fleet.pem
@@ -136,15 +136,16 @@ pub const CA: Help = Help {
   muster ca retire
 
 JSON: {\"authorities\": [{\"sha256\", \"signs\", \"created_unix_ms\", \"expires_unix_ms\",
-       \"hosts\": [...], \"certificate_pem\"}]}",
+       \"hosts\": [...], \"users\": [...], \"certificate_pem\"}]}",
 };
 
 /// `muster audit`.
 pub const AUDIT: Help = Help {
     about: "Show what was done or refused, by whom and from where, oldest first.\n\n\
-        Each entry holds the hash of the one before it. --verify fetches all of them and checks that nothing \
-        was changed or taken out; the exit code is 1 if something was. What was cut off at the end does not \
-        show in the chain: keep the last number and hash elsewhere, and compare. Needs the role operator.",
+        Each entry holds the hash of the one before it, and where they end is sealed with the store's key. \
+        --verify fetches all of them and checks that nothing was changed, taken out or cut off; the exit code is \
+        1 if something was. An older copy of the whole store shows only to whoever kept the last number and hash \
+        elsewhere. Needs the role operator.",
     examples: "EXAMPLES:
   muster audit
   muster audit --last 500

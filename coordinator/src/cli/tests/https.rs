@@ -1,6 +1,6 @@
 //! Contexts against a coordinator behind real TLS: added, used, followed, and not believed.
 
-use muster_proto::wire::WhoAmIResponse;
+use muster_proto::{pki, wire::WhoAmIResponse};
 
 use super::*;
 use crate::cli::{
@@ -290,6 +290,30 @@ async fn a_rotated_authority_is_followed_without_being_told() {
     after.asked();
     assert_eq!(after.run("hosts", "").await.code, 0);
     assert_eq!(after.asked(), ["hosts"], "it is known now");
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_renewed_when_another_authority_signs() {
+    let before = Tls::new(Fleet::new()).await;
+    assert_eq!(before.add("context add prod --endpoint HTTPS --certificate").await.code, 0);
+    let identity = |tls: &Tls| match tls.kept().kept.values().next().unwrap().access.clone().unwrap().who {
+        Who::Certificate(identity) => identity,
+        Who::Bearer { .. } => panic!("an access string was kept"),
+    };
+    let old = identity(&before);
+    let after = Tls::new(Fleet::rotated(&before.fleet)).await;
+    let text = std::fs::read_to_string(before.world.dir.path().join("contexts.toml")).unwrap();
+    let path = after.world.dir.path().join("contexts.toml");
+    Store::find(Some(&path), |_| None).unwrap().change(|_| Ok::<_, CliError>(())).unwrap();
+    std::fs::write(&path, text.replace(&before.endpoint, &after.endpoint)).unwrap();
+    after.world.fake.script().trust.fleet = Some(after.fleet.clone());
+    let ran = after.run("hosts", "").await;
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    let new = identity(&after);
+    assert_eq!(new.key, old.key, "other copies of the context go on");
+    let signing = pki::from_pem(&after.fleet.authorities()[0].certificate_pem).unwrap().remove(0);
+    assert!(pki::is_signed_by(&new.certificate, &signing) && !pki::is_signed_by(&old.certificate, &signing));
+    assert_eq!(after.run("hosts", "").await.code, 0);
 }
 
 #[tokio::test]

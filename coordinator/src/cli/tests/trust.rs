@@ -122,18 +122,18 @@ async fn each_command_asks_once_and_says_what_came_of_it() {
         $ muster ca list
         SHA256                                                            ROLE      EXPIRES               HAS SIGNED FOR
         cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd  signs     2036-11-19T22:00:00Z  -
-        abababababababababababababababababababababababababababababababab  believed  2036-11-19T22:00:00Z  server1, server2
+        abababababababababababababababababababababababababababababababab  believed  2036-11-19T22:00:00Z  server1, server2, user alice
           asked: ListAuthoritiesRequest
         $ muster ca rotate
         SHA256                                                            ROLE      EXPIRES               HAS SIGNED FOR
         cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd  signs     2036-11-19T22:00:00Z  -
-        abababababababababababababababababababababababababababababababab  believed  2036-11-19T22:00:00Z  server1, server2
-        hosts follow as they renew, contexts when they are next used; when the old one has signed for no host any more: muster ca retire
+        abababababababababababababababababababababababababababababababab  believed  2036-11-19T22:00:00Z  server1, server2, user alice
+        hosts follow by themselves, contexts when they are next used; when the old one has signed for nobody any more: muster ca retire
           asked: RotateAuthorityRequest
         $ muster ca retire --force
         SHA256                                                            ROLE      EXPIRES               HAS SIGNED FOR
         cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd  signs     2036-11-19T22:00:00Z  -
-        abababababababababababababababababababababababababababababababab  believed  2036-11-19T22:00:00Z  server1, server2
+        abababababababababababababababababababababababababababababababab  believed  2036-11-19T22:00:00Z  server1, server2, user alice
           asked: RetireAuthorityRequest { force: true }
     "#]].assert_eq(&said);
 }
@@ -386,6 +386,7 @@ async fn the_audit_is_walked_and_its_newest_are_shown() {
     let ran = world.run("audit --last 2").await;
     let shown: Vec<_> = ran.out.lines().skip(1).map(|line| line.split(' ').next().unwrap()).collect();
     assert_eq!(shown, ["6", "7"]);
+    assert!(world.asked().iter().all(|asked| !asked.contains("after_seq: 0")), "only the last ones are asked for");
     assert_eq!(world.run("audit").await.out.lines().count(), 8);
 }
 
@@ -396,8 +397,8 @@ async fn a_chain_that_was_tampered_with_is_named_and_fails() {
         &world.run("audit --verify").await,
         expect![[r#"
         --- stdout
-        [OK] 7 entries in one chain, none changed, none taken out.
-        The last one is 7, c4ce7fb3f5135efab2ee755401e4fe8078f2785637c2a38a28874a02623a8850; keep that elsewhere to see that none is cut off.
+        [OK] 7 entries in one chain, none changed, none taken out, none cut off.
+        The last one is 7, c4ce7fb3f5135efab2ee755401e4fe8078f2785637c2a38a28874a02623a8850; keep that elsewhere, and an older store put in its place shows too.
         --- stderr
         --- exit 0
     "#]],
@@ -423,9 +424,16 @@ async fn a_chain_that_was_tampered_with_is_named_and_fails() {
     world.fake.script().trust.audit = cut;
     let ran = world.run("audit --verify").await;
     assert!(ran.err.contains("entry 4 is missing; after it comes 5"), "{}", ran.err);
-    // The beginning cannot be cut off either.
+    // The beginning cannot be cut off either, nor the end.
     world.fake.script().trust.audit = chain(7).split_off(2);
     assert_eq!(world.run("audit --verify").await.code, 1);
+    for left in [5, 0] {
+        world.fake.script().trust.audit = chain(left);
+        world.fake.script().trust.audit_end = chain(7).pop();
+        let ran = world.run("audit --verify").await;
+        let said = format!("entries are cut off after {left}: the last one that was made is 7");
+        assert!(ran.code == 1 && ran.err.contains(&said), "{}", ran.err);
+    }
 }
 
 #[tokio::test]

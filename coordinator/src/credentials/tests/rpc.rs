@@ -57,7 +57,7 @@ fn clients_are_shown_what_they_need_and_no_more() {
         assert!(refused.is(Reason::UnknownUser), "{refused}");
         assert!(refused.message.ends_with("it has: default, drawn, given"), "{refused}");
     }
-    assert_eq!(fleet.shared.ledger.audit(0, 10).unwrap().len(), 3, "refusals show nothing");
+    assert_eq!(fleet.shared.ledger.audit(0, 10).unwrap().0.len(), 3, "refusals show nothing");
     let unknown = wire::GetCredentialsRequest { cluster: "carts".into(), user: String::new() };
     assert!(api::get(&fleet.shared, &owner(), "", unknown).unwrap_err().is(Reason::UnknownCluster));
 }

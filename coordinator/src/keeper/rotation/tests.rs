@@ -272,7 +272,7 @@ fn the_store_and_the_audit_hold_no_password_that_can_be_read() {
     }
     let audit = fleet.shared.ledger.audit(0, 100).unwrap();
     let said: Vec<_> =
-        audit.iter().map(|entry| format!("{}: {}", entry.action, entry.detail.replace(&id, "ID"))).collect();
+        audit.0.iter().map(|entry| format!("{}: {}", entry.action, entry.detail.replace(&id, "ID"))).collect();
     let expected = [
         "Trust/RotateCredentials: cluster orders, rotate-passwords: operation ID",
         "Trust/GetCredentials: cluster orders, user default",
