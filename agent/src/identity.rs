@@ -1,8 +1,8 @@
 //! Who this host is to its coordinator: a key that never leaves the host, the certificate for it, and whom to believe.
 //!
 //! Three files in `<base_dir>/agent`, which is closed to others: `host.key`, `host.pem`, `authorities.pem`. They are
-//! read at every dial, so that an agent need not be started anew when it is enrolled. A fourth, `host.key.new`, is there
-//! while another key is offered.
+//! read at every dial, so that an agent need not be started anew when it is enrolled. A fourth, `host.key.new`, is
+//! there while another key is offered.
 
 use std::{
     fs, io,
@@ -67,8 +67,8 @@ pub enum IdentityError {
     Open(PathBuf),
     /// Not what it should be.
     #[error(
-        "{path} is not what it should be (hint: on the coordinator: muster host rejoin-token HOST, which prints what to \
-         type here)"
+        "{path} is not what it should be (hint: on the coordinator: muster host rejoin-token HOST, which prints what \
+         to type here)"
     )]
     Damaged {
         /// Which.
@@ -78,8 +78,8 @@ pub enum IdentityError {
     },
     /// The certificate is for another key.
     #[error(
-        "{0} is for another key than host.key (hint: muster-agent --config FILE enrol --again, with the token that this \
-         host used last, or with one of: muster host rejoin-token HOST)"
+        "{0} is for another key than host.key (hint: muster-agent --config FILE enrol --again, with the token that \
+         this host used last, or with one of: muster host rejoin-token HOST)"
     )]
     OtherKey(PathBuf),
 }

@@ -259,7 +259,9 @@ fn lock_holder(path: &Path) -> io::Result<Holder> {
 /// Believes that a lock holder is the server we started here only if the kernel agrees on every count. The pidfd comes
 /// first: whatever is read after it is about that very process.
 fn recognise(dir: &InstanceDir, pid: i32) -> Result<OwnedFd, String> {
-    let record = Record::read(&dir.record()).ok_or("nothing is written down about")?;
+    let record = Record::read(&dir.record()).ok_or_else(|| {
+        format!("nothing is written down about (hint: was it lost? `kill {pid}`, and the agent starts its own again)")
+    })?;
     let pidfd = open_pidfd(pid).map_err(|_| "is gone; a child of it still lives".to_owned())?;
     if record.boot_id != boot_id() {
         return Err("was started in another boot".into());

@@ -27,6 +27,12 @@ pub enum TalkError {
     /// The server's backlog is full.
     #[error("no connection within 1 s")]
     Slow,
+    /// Nobody to talk to.
+    #[error("no server runs there")]
+    Absent,
+    /// Somebody, and not provably ours.
+    #[error("{0}; nothing is said to it")]
+    Unknown(String),
     /// Not ours.
     #[error("its socket is not that of pid {0}, which was started here; nothing is said to it")]
     Stranger(i32),

@@ -22,7 +22,7 @@ use crate::{
     process::{Found, Process},
     smoke,
     survey::{self, Held},
-    talk::Talk,
+    talk::{Talk, TalkError},
     watch,
 };
 
@@ -138,7 +138,7 @@ impl Tasks {
             let (dir, logins) = (self.layout.instance(port), logins.clone());
             tries.spawn(async move {
                 let tried = async {
-                    Talk::connect(&dir.socket(), pid_in(&dir), &logins).await?.canary(task.replicas, patience).await
+                    Talk::connect(&dir.socket(), pid_in(&dir)?, &logins).await?.canary(task.replicas, patience).await
                 }
                 .await;
                 let error = tried.as_ref().err().map(ToString::to_string).unwrap_or_default();
@@ -158,7 +158,7 @@ impl Tasks {
             let (port, dir) = (wanted.port, self.layout.instance(wanted.port));
             let logins = watch::logins(&cluster);
             asked.spawn(async move {
-                (port, async { Talk::connect(&dir.socket(), pid_in(&dir), &logins).await?.view(None).await }.await)
+                (port, async { Talk::connect(&dir.socket(), pid_in(&dir)?, &logins).await?.view(None).await }.await)
             });
         }
         let mut answers: BTreeMap<Port, _> = asked.join_all().await.into_iter().collect();
@@ -175,11 +175,12 @@ impl Tasks {
     }
 }
 
-/// The pid of our server there; 0, which is nobody's, when there is none.
-fn pid_in(dir: &InstanceDir) -> i32 {
+/// The pid of our server there.
+fn pid_in(dir: &InstanceDir) -> Result<i32, TalkError> {
     match Process::find(dir) {
-        Found::Ours(process) => process.pid(),
-        Found::Nothing | Found::Unknown(_) => 0,
+        Found::Ours(process) => Ok(process.pid()),
+        Found::Nothing => Err(TalkError::Absent),
+        Found::Unknown(why) => Err(TalkError::Unknown(why)),
     }
 }
 

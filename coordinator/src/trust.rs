@@ -165,8 +165,8 @@ impl HostRecord {
             ),
             TrustState::Quarantined => Some(
                 failure(Reason::HostQuarantined, &format!("is quarantined: {}", self.reason)).hint(format!(
-                    "on the coordinator: muster host approve {host}; where somebody else may have its key, a cloned disk, \
-                     instead: muster host rejoin-token {host}"
+                    "on the coordinator: muster host approve {host}; where somebody else may have its key, a cloned \
+                     disk, instead: muster host rejoin-token {host}"
                 )),
             ),
             TrustState::Revoked => Some(

@@ -10,7 +10,10 @@ mod client;
 use muster_proto::{
     ClusterName, HostName, SLOTS, SlotRange,
     slots::normal,
-    wire::{GetStatusRequest, GetStatusResponse, InstanceState, Role, SmokeStep, SmokeTestRequest},
+    wire::{
+        ClusterInstance, GetStatusRequest, GetStatusResponse, InstanceState, Role, SlotRange as WireSlots, SmokeStep,
+        SmokeTestRequest,
+    },
 };
 
 use self::access::Access;
@@ -47,7 +50,7 @@ pub async fn run(context: &mut Context, cluster: &ClusterName, from: Option<&Hos
     Ok(Verdict::of(ok(&steps)))
 }
 
-/// A running master.
+/// Whoever is asked for some slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Master {
     address: String,
@@ -55,33 +58,64 @@ struct Master {
     slots: Vec<SlotRange>,
 }
 
-/// Those that run and say that they are masters with slots.
+/// Those that run and say that they are masters with slots. Slots that none of them serves may be served where an agent
+/// is silent: there those count that said so last, or else that were planned. Whether they do, the client finds out.
 fn masters(answer: &GetStatusResponse) -> Vec<Master> {
-    let running = answer.instances.iter().filter_map(|instance| {
-        let status = instance.status.as_ref().filter(|status| status.state() == InstanceState::Running)?;
-        let view = status.view.as_ref().filter(|view| view.role() == Role::Master)?;
-        let slots: Vec<_> = view.slots.iter().filter_map(|range| SlotRange::try_from(*range).ok()).collect();
-        let port = u16::try_from(status.port).ok()?;
-        Some(Master { address: status.address.clone(), port, slots: normal(slots) })
-    });
-    running.filter(|master| !master.slots.is_empty()).collect()
+    let of = |state: InstanceState, slots: fn(&ClusterInstance) -> Option<&Vec<WireSlots>>| {
+        let found = answer.instances.iter().filter_map(move |instance| {
+            let status = instance.status.as_ref().filter(|status| status.state() == state)?;
+            let slots = slots(instance)?.iter().filter_map(|range| SlotRange::try_from(*range).ok()).collect();
+            let port = u16::try_from(status.port).ok()?;
+            Some(Master { address: status.address.clone(), port, slots: normal(slots) })
+        });
+        found.collect::<Vec<_>>()
+    };
+    let mut masters = of(InstanceState::Running, said);
+    for others in [of(InstanceState::Unknown, said), of(InstanceState::Unknown, planned)] {
+        let open = gaps(&masters);
+        masters.extend(others.into_iter().map(|master| Master { slots: common(&master.slots, &open), ..master }));
+    }
+    masters.retain(|master| !master.slots.is_empty());
+    masters
+}
+
+fn said(instance: &ClusterInstance) -> Option<&Vec<WireSlots>> {
+    let view = instance.status.as_ref()?.view.as_ref()?;
+    (view.role() == Role::Master).then_some(&view.slots)
+}
+
+fn planned(instance: &ClusterInstance) -> Option<&Vec<WireSlots>> {
+    instance.planned.as_ref().map(|planned| &planned.slots)
+}
+
+/// Slots that none of them serves.
+fn gaps(masters: &[Master]) -> Vec<SlotRange> {
+    let served = normal(masters.iter().flat_map(|master| master.slots.clone()).collect());
+    let (mut next, mut gaps) = (0, Vec::new());
+    // A range that begins after the last slot closes the last gap.
+    let ends = served.iter().map(|range| (range.first(), range.last() + 1)).chain([(SLOTS, SLOTS)]);
+    for (first, after) in ends {
+        gaps.extend((next < first).then(|| SlotRange::new(next, first - 1).ok()).flatten());
+        next = after;
+    }
+    gaps
+}
+
+/// What is in both.
+fn common(some: &[SlotRange], others: &[SlotRange]) -> Vec<SlotRange> {
+    let both = |one: &SlotRange, other: &SlotRange| {
+        SlotRange::new(one.first().max(other.first()), one.last().min(other.last())).ok()
+    };
+    some.iter().flat_map(|one| others.iter().filter_map(move |other| both(one, other))).collect()
 }
 
 /// A failed step for each run of slots that none of them serves.
 fn unserved(masters: &[Master]) -> Vec<SmokeStep> {
-    let served = normal(masters.iter().flat_map(|master| master.slots.clone()).collect());
-    let mut next = 0;
-    let mut steps = Vec::new();
-    // A range that begins after the last slot closes the last gap.
-    let ends = served.iter().map(|range| (range.first(), range.last() + 1)).chain([(SLOTS, SLOTS)]);
-    for (first, after) in ends {
-        if next < first {
-            let error = format!("no running master serves slots {next}-{}", first - 1);
-            steps.push(SmokeStep { slot: next.into(), error, ..SmokeStep::default() });
-        }
-        next = after;
-    }
-    steps
+    let step = |gap: SlotRange| {
+        let error = format!("no running master serves slots {}-{}", gap.first(), gap.last());
+        SmokeStep { slot: gap.first().into(), error, ..SmokeStep::default() }
+    };
+    gaps(masters).into_iter().map(step).collect()
 }
 
 #[cfg(test)]
@@ -107,8 +141,26 @@ mod tests {
         let healthy = crate::render::status::tests::healthy();
         let ports = |answer: &GetStatusResponse| masters(answer).iter().map(|master| master.port).collect::<Vec<_>>();
         assert_eq!(ports(&healthy), [7000, 7003, 7001]);
-        let mut dead = healthy;
+        let mut dead = healthy.clone();
         dead.instances[0].status.as_mut().unwrap().state = InstanceState::Down.into();
         assert_eq!(ports(&dead), [7003, 7001]);
+
+        // An agent that is silent: its instances may well serve, as they said, or as was planned.
+        let mut silent = healthy;
+        let status = silent.instances[0].status.as_mut().unwrap();
+        status.state = InstanceState::Unknown.into();
+        assert_eq!(ports(&silent), [7003, 7001, 7000]);
+        assert_eq!(unserved(&masters(&silent)), []);
+        let view = silent.instances[0].status.as_mut().unwrap().view.take().unwrap();
+        silent.instances[0].planned.get_or_insert_default().slots.clone_from(&view.slots);
+        assert_eq!(ports(&silent), [7003, 7001, 7000]);
+        // Another one has taken over since.
+        silent.instances[0].status.as_mut().unwrap().view = Some(view.clone());
+        let successor = silent.instances.iter_mut().find(|instance| {
+            let status = instance.status.as_ref().unwrap();
+            status.port == 7004
+        });
+        successor.unwrap().status.as_mut().unwrap().view = Some(view);
+        assert_eq!(ports(&silent), [7004, 7003, 7001]);
     }
 }
