@@ -34,6 +34,13 @@ pub enum DialError {
     Tls(#[from] PkiError),
 }
 
+impl DialError {
+    /// Whether it was reached, and is not whom we believe.
+    pub fn is_distrust(&self) -> bool {
+        words(self).contains("invalid peer certificate")
+    }
+}
+
 /// Dials. Keepalive finds a frozen peer in 15 s: without it a machine that has lost its power is never missed.
 pub async fn dial(endpoint: &Endpoint, manner: Option<Manner<'_>>) -> Result<Channel, DialError> {
     let url = match endpoint {

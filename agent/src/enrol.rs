@@ -73,6 +73,11 @@ impl EnrolError {
                 "start muster-agent, which needs no enrolment for that; only https://HOST:PORT is for enrolled hosts"
                     .into(),
             ),
+            Self::Dial(_, error) if error.is_distrust() => Some(
+                "is the token of this coordinator, and made after its authority was exchanged last? on the coordinator: \
+                 muster token create"
+                    .into(),
+            ),
             Self::Dial(..) => Some("is the coordinator up, and `coordinator` in the agent's config right?".into()),
             Self::Identity(_) | Self::Request(_) => None,
         }

@@ -18,6 +18,11 @@ use muster_proto::{
 
 use crate::durable;
 
+pub use self::news::News;
+
+mod news;
+
+const CERTIFICATE: &str = "host.pem";
 const KEY: &str = "host.key";
 /// A key that the coordinator has not taken yet.
 const NEW_KEY: &str = "host.key.new";
@@ -90,6 +95,11 @@ impl Papers {
     /// In the agent's own directory.
     pub fn in_dir(dir: &Path) -> Self {
         Self { dir: dir.to_owned() }
+    }
+
+    /// Listens for another certificate from now on.
+    pub fn news(&self) -> io::Result<News> {
+        News::of(&self.dir, CERTIFICATE)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -167,7 +177,7 @@ impl Papers {
     /// Keeps what an enrolment or a renewal has brought.
     pub fn keep(&self, certificate: &[u8], authorities: &[Vec<u8>]) -> Result<()> {
         self.believe(authorities)?;
-        self.write("host.pem", &pki::to_pem(&[certificate.to_vec()]), 0o644)
+        self.write(CERTIFICATE, &pki::to_pem(&[certificate.to_vec()]), 0o644)
     }
 
     /// Believes these from now on.
@@ -179,11 +189,11 @@ impl Papers {
     pub fn load(&self, host: &str) -> Result<Enrolled> {
         let nothing = || IdentityError::NotEnrolled { host: host.to_owned() };
         let key = self.key()?.ok_or_else(nothing)?;
-        let certificate = self.certificates("host.pem")?.and_then(|found| found.into_iter().next());
+        let certificate = self.certificates(CERTIFICATE)?.and_then(|found| found.into_iter().next());
         let certificate = certificate.ok_or_else(nothing)?;
         let authorities =
             self.certificates("authorities.pem")?.filter(|found| !found.is_empty()).ok_or_else(nothing)?;
-        let path = self.path("host.pem");
+        let path = self.path(CERTIFICATE);
         let damaged = |source| IdentityError::Damaged { path: path.clone(), source };
         let about = pki::read_certificate(&certificate).map_err(damaged)?;
         if key.sha256().map_err(damaged)? != about.key {

@@ -78,8 +78,17 @@ impl Link {
         Self { endpoint, papers, hello, published, events, tasks }
     }
 
-    /// Dials until told to stop. The backoff has jitter and begins anew after every session that got an answer.
+    /// Dials until told to stop. The backoff has jitter and begins anew after every session that got an answer, and when
+    /// this host is enrolled.
     pub async fn run(mut self, shutdown: CancellationToken) {
+        let news = self.papers.news();
+        if let Err(error) = &news {
+            tracing::warn!(%error, "an enrolment is noticed only when the coordinator is dialled next");
+        }
+        let enrolled = async || match &news {
+            Ok(news) => news.next().await,
+            Err(_) => std::future::pending().await,
+        };
         let fresh = || {
             let builder = ExponentialBuilder::default().with_jitter().without_max_times();
             builder.with_min_delay(Duration::from_millis(250)).with_max_delay(Duration::from_secs(15)).build()
@@ -106,7 +115,11 @@ impl Link {
                 said = words;
             }
             let pause = backoff.next().unwrap_or(HEARTBEAT);
-            tokio::select! { () = shutdown.cancelled() => return, () = sleep(pause) => {} }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = enrolled() => backoff = fresh(),
+                () = sleep(pause) => {}
+            }
         }
     }
 

@@ -9,7 +9,7 @@ mod planning;
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use muster_proto::{
-    ClusterName, HostName, InstanceStatus, SlotRange, VERSION,
+    HostName, InstanceStatus, SlotRange, VERSION,
     failure::{Failure, Reason},
     wire::{self, admin_server},
 };
@@ -23,7 +23,7 @@ use crate::{
     keeper::Shared,
     ledger::{ClusterRecord, OpState},
     plan,
-    safeguard::store_failed,
+    safeguard::{store_failed, unknown_host},
     status,
     trust::HostRecord,
 };
@@ -45,15 +45,6 @@ impl Admin {
         Self { shared }
     }
 
-    fn cluster(&self, name: &str) -> Result<ClusterRecord, Failure> {
-        let parsed: ClusterName =
-            name.parse().map_err(|error| Failure::new(Reason::InvalidArgument, format!("cluster: {error}")))?;
-        let found = self.shared.ledger.cluster(&parsed).map_err(store_failed)?;
-        found.ok_or_else(|| {
-            Failure::new(Reason::UnknownCluster, format!("there is no cluster {name}")).hint("muster status")
-        })
-    }
-
     fn state_of(&self, record: &ClusterRecord) -> Result<Option<OpState>, Failure> {
         let operation = self.shared.ledger.operation(record.operation).map_err(store_failed)?;
         Ok(operation.map(|operation| operation.state))
@@ -65,9 +56,10 @@ impl Admin {
     }
 
     fn status(&self, name: &str) -> Result<wire::GetStatusResponse, Failure> {
-        let record = self.cluster(name)?;
+        let record = self.shared.cluster(name)?;
         let state = self.state_of(&record)?;
-        Ok(status::status(&record, state, &self.shared.inventory()))
+        let bars = self.shared.bars().map_err(store_failed)?;
+        Ok(status::status(&record, state, &self.shared.inventory(), &bars))
     }
 }
 
@@ -199,7 +191,7 @@ impl admin_server::Admin for Admin {
     }
 
     async fn check(&self, request: Request<wire::CheckRequest>) -> Answer<wire::CheckResponse> {
-        let record = self.cluster(&request.into_inner().cluster)?;
+        let record = self.shared.cluster(&request.into_inner().cluster)?;
         let probed = self.shared.probe(&record.blueprint).await;
         let read = |answers: Vec<wire::InstanceStatus>| {
             let parsed = answers.into_iter().map(InstanceStatus::try_from).collect::<Result<Vec<_>, _>>();
@@ -218,15 +210,11 @@ impl admin_server::Admin for Admin {
 
     async fn smoke_test(&self, request: Request<wire::SmokeTestRequest>) -> Answer<wire::SmokeTestResponse> {
         let request = request.into_inner();
-        let record = self.cluster(&request.cluster)?;
-        let from: HostName = request
-            .from_host
-            .parse()
-            .map_err(|error| Failure::new(Reason::InvalidArgument, format!("from_host: {error}")))?;
-        if self.shared.inventory().get(&from).is_none() {
-            return Err(Failure::new(Reason::UnknownHost, format!("no agent calls itself {from}"))
-                .hint("muster hosts")
-                .into());
+        let record = self.shared.cluster(&request.cluster)?;
+        let from: HostName =
+            request.from_host.parse().map_err(|error| Failure::invalid(format!("from_host: {error}")))?;
+        if !self.shared.knows(&from)? {
+            return Err(unknown_host(from.as_str()).into());
         }
         let members = &record.blueprint.members;
         let seeds = members.iter().map(|member| wire::Target {

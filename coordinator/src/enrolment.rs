@@ -34,8 +34,8 @@ impl Enrolment {
     }
 
     fn enrol(&self, visit: &Visit, request: &wire::EnrolRequest) -> Result<wire::EnrolResponse, Failure> {
-        let host: HostName = request.host.parse().map_err(|error| invalid(format!("host: {error}")))?;
-        let key = pki::read_request(&request.csr).map_err(|error| invalid(format!("csr: {error}")))?;
+        let host: HostName = request.host.parse().map_err(|error| Failure::invalid(format!("host: {error}")))?;
+        let key = pki::read_request(&request.csr).map_err(|error| Failure::invalid(format!("csr: {error}")))?;
         let shared = &self.0;
         let _sole = shared.decide();
         let token = shared.ledger.token(&request.token_id).map_err(store_failed)?;
@@ -81,7 +81,7 @@ impl Enrolment {
             Failure::new(Reason::CertificateRefused, why.to_owned())
                 .hint("on the coordinator: muster host rejoin-token HOST, which prints what to type on the host")
         };
-        let key = pki::read_request(&request.csr).map_err(|error| invalid(format!("csr: {error}")))?;
+        let key = pki::read_request(&request.csr).map_err(|error| Failure::invalid(format!("csr: {error}")))?;
         let about = pki::read_certificate(&request.certificate).map_err(|error| refused(&error.to_string()))?;
         let Name::Host(host) = about.name else { return Err(refused("the certificate is not a host's")) };
         if about.key != key {
@@ -128,7 +128,7 @@ impl Enrolment {
                 known.barred().map_or(Ok(name.clone()), Err)
             }
             Caller::Owner { .. } => {
-                let host: HostName = said.parse().map_err(|error| invalid(format!("host: {error}")))?;
+                let host: HostName = said.parse().map_err(|error| Failure::invalid(format!("host: {error}")))?;
                 if self.0.ledger.host_trust(&host).map_err(store_failed)?.is_some() {
                     let message = format!("host {host} is enrolled, and must come with its certificate over https://");
                     return Err(Failure::new(Reason::Unauthenticated, message));
@@ -147,13 +147,9 @@ impl Enrolment {
     fn certify_host(&self, host: &HostName, csr: &[u8], now_ms: u64) -> Result<(Vec<u8>, u64, Sha256), Failure> {
         let span = Span::hours(now_ms, self.0.config.certificate_hours);
         let signed = self.0.door.sign(csr, &Subject::Host(host), span);
-        let (certificate, issuer) = signed.map_err(|error| invalid(format!("csr: {error}")))?;
+        let (certificate, issuer) = signed.map_err(|error| Failure::invalid(format!("csr: {error}")))?;
         Ok((certificate, span.until_ms, issuer))
     }
-}
-
-fn invalid(what: String) -> Failure {
-    Failure::new(Reason::InvalidArgument, what)
 }
 
 #[tonic::async_trait]

@@ -20,7 +20,8 @@ use crate::{
     caller::Caller,
     door::{Peer, Proof},
     keeper::Shared,
-    ledger::{LedgerError, unix_ms},
+    ledger::unix_ms,
+    safeguard::store_failed,
     trust::TrustState,
 };
 
@@ -189,10 +190,6 @@ fn refusal(caller: &Caller, wanted: Option<Rule>, path: &str) -> Failure {
             Failure::new(Reason::RoleTooLow, format!("{caller} may not call {what}: it is for agents"))
         }
     }
-}
-
-fn store_failed(error: LedgerError) -> Failure {
-    Failure::new(Reason::StoreFailed, error.to_string())
 }
 
 /// Who calls, in a handler.

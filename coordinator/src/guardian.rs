@@ -49,13 +49,13 @@ impl Guardian {
     ) -> Result<wire::CreateTokenResponse, Failure> {
         let host = Some(&request.host).filter(|host| !host.is_empty());
         let host = host.map(|host| host.parse::<HostName>()).transpose();
-        let host = host.map_err(|error| invalid(&format!("host: {error}")))?;
+        let host = host.map_err(|error| Failure::invalid(format!("host: {error}")))?;
         let known = match &host {
             Some(host) => self.0.ledger.host_trust(host).map_err(store_failed)?,
             None => None,
         };
         match (&host, request.rejoin, known) {
-            (None, true, _) => return Err(invalid("rejoin: says nothing without a host")),
+            (None, true, _) => return Err(Failure::invalid("rejoin: says nothing without a host")),
             (Some(host), false, Some(_)) => {
                 let message = format!("host {host} is enrolled already");
                 return Err(Failure::new(Reason::HostEnrolled, message)
@@ -69,10 +69,11 @@ impl Guardian {
             }
             _ => {}
         }
-        let ttl_s = within("ttl_s", request.ttl_s, 1800, 60, 604_800)?;
-        let uses = within("uses", request.uses.into(), 1, 1, 1000)?;
+        let ttl_s = within("ttl", " s", request.ttl_s, (1800, 60, 604_800))?;
+        let uses = within("uses", "", request.uses.into(), (1, 1, 1000))?;
         let authorities = self.0.door.authorities();
-        let authority = authorities.first().ok_or_else(|| invalid("this coordinator has no authority"))?.sha256();
+        let authority =
+            authorities.first().ok_or_else(|| Failure::invalid("this coordinator has no authority"))?.sha256();
         let id = Uuid::new_v4().simple().to_string()[..12].to_owned();
         let token = JoinToken::new(&id, random().map_err(no_random)?, authority);
         let record = TokenRecord {
@@ -110,20 +111,16 @@ impl Guardian {
     }
 }
 
-fn invalid(what: &str) -> Failure {
-    Failure::new(Reason::InvalidArgument, what)
-}
-
 fn no_random(error: SealError) -> Failure {
     Failure::new(Reason::StoreFailed, error.to_string())
 }
 
 /// A number of a request: 0 stands for the default.
-fn within(field: &str, number: u64, default: u64, low: u64, high: u64) -> Result<u64, Failure> {
+fn within(field: &str, unit: &str, number: u64, (default, low, high): (u64, u64, u64)) -> Result<u64, Failure> {
     match number {
         0 => Ok(default),
         number if (low..=high).contains(&number) => Ok(number),
-        number => Err(invalid(&format!("{field}: {number} is not {low}-{high}"))),
+        number => Err(Failure::invalid(format!("{field}: {number} is not within {low}-{high}{unit}"))),
     }
 }
 

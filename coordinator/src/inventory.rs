@@ -16,6 +16,7 @@ use crate::{
     blueprint::Blueprint,
     formation::{Culprit, Heard, steps},
     placement::Site,
+    trust::{Bar, Bars},
 };
 
 /// So many missed heartbeats make a host unknown.
@@ -79,6 +80,7 @@ enum Away {
     Silent(Duration),
     Refuses(String),
     Behind { accepted: Generation, told: Generation },
+    Barred(Bar),
 }
 
 impl Away {
@@ -98,6 +100,7 @@ impl fmt::Display for Away {
             Self::Silent(silence) => write!(f, "has not been heard of for {} s", steps(*silence)),
             Self::Refuses(why) => write!(f, "refuses: {why}"),
             Self::Behind { accepted, told } => write!(f, "has generation {accepted}, told was {told}"),
+            Self::Barred(bar) => write!(f, "{} (hint: {})", bar.what, bar.cure),
         }
     }
 }
@@ -183,11 +186,11 @@ impl Inventory {
     }
 
     /// What formation may lean on.
-    pub fn heard(&self, blueprint: &Blueprint) -> Heard {
+    pub fn heard(&self, blueprint: &Blueprint, bars: &Bars) -> Heard {
         let mut heard = Heard::default();
         let members: BTreeSet<NodeId> = blueprint.members.iter().map(|member| member.node_id).collect();
         for name in blueprint.hosts() {
-            match self.current(&name) {
+            match self.current(&name, bars) {
                 Err(away) => {
                     let why = away.of(&name);
                     heard.silent.insert(name, why);
@@ -202,12 +205,14 @@ impl Inventory {
     }
 
     /// Those of a cluster's hosts that have not made true what they were told last, and why.
-    pub fn behind(&self, blueprint: &Blueprint) -> Vec<Culprit> {
+    pub fn behind(&self, blueprint: &Blueprint, bars: &Bars) -> Vec<Culprit> {
         let one = |name: HostName| {
             let culprit = |why: String, stuck| Culprit { name: name.to_string(), why, stuck };
-            let report = match self.current(&name) {
+            let report = match self.current(&name, bars) {
                 Ok(report) => report,
-                Err(away) => return Some(culprit(away.to_string(), matches!(away, Away::Refuses(_)))),
+                Err(away) => {
+                    return Some(culprit(away.to_string(), matches!(away, Away::Refuses(_) | Away::Barred(_))));
+                }
             };
             let told = self.hosts.get(&name).map(|host| host.told).filter(|told| *told != report.converged)?;
             let troubled = report.instances.iter().find(|status| !status.reason.is_empty());
@@ -224,7 +229,10 @@ impl Inventory {
     }
 
     /// The report of a host that is live and has taken in what it was told last.
-    fn current(&self, name: &HostName) -> Result<&Report, Away> {
+    fn current(&self, name: &HostName, bars: &Bars) -> Result<&Report, Away> {
+        if let Some(bar) = bars.get(name) {
+            return Err(Away::Barred(bar.clone()));
+        }
         let host = self.hosts.get(name).ok_or(Away::Nobody)?;
         let report = match &host.report {
             Some(report) if self.live(host) => report,
@@ -240,7 +248,7 @@ impl Inventory {
     /// The nodes that serve all slots of a cluster between them, each running and saying so itself; none while any slot
     /// is served by nobody who is heard of, or by two, or by one that any of the others thinks has failed.
     pub fn leaders(&self, blueprint: &Blueprint) -> Option<BTreeSet<NodeId>> {
-        let heard = self.heard(blueprint);
+        let heard = self.heard(blueprint, &Bars::new());
         let mut served = 0;
         let mut leaders = BTreeSet::new();
         let mut ranges = Vec::new();

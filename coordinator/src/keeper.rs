@@ -262,7 +262,8 @@ impl Keeper {
     }
 
     fn drive(&mut self, record: &ClusterRecord, operation: &OperationRecord) -> Result<(), LedgerError> {
-        let heard = self.shared.inventory().heard(&record.blueprint);
+        let bars = self.shared.bars()?;
+        let heard = self.shared.inventory().heard(&record.blueprint, &bars);
         let phase = formation::phase(&record.blueprint, record.goal, false, &heard);
         let total = record.blueprint.members.len();
         let done = total - phase.unsettled().len();

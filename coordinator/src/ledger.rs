@@ -169,6 +169,25 @@ pub struct OperationRecord {
     pub last_seq: u64,
 }
 
+impl OperationRecord {
+    /// One that begins now.
+    pub fn begin(id: OperationId, kind: &str, cluster: &ClusterName, phase: &str, message: String) -> Self {
+        Self {
+            id,
+            kind: kind.to_owned(),
+            cluster: cluster.clone(),
+            plan_hash: None,
+            state: OpState::Running,
+            phase: phase.to_owned(),
+            message,
+            started_ms: unix_ms(),
+            ended_ms: None,
+            phases: Vec::new(),
+            last_seq: 0,
+        }
+    }
+}
+
 /// Something that happened to an operation.
 #[derive(Debug, Clone)]
 pub struct EventRecord {

@@ -52,7 +52,7 @@ impl AgentLink for Link {
         let visit = visit(&request)?;
         let mut hear = request.into_inner();
         let Some(wire::FromAgent { body: Some(from_agent::Body::Hello(hello)) }) = hear.message().await? else {
-            return Err(Failure::new(Reason::InvalidArgument, "the first message is not a Hello").into());
+            return Err(Failure::invalid("the first message is not a Hello").into());
         };
         let (say, saying) = mpsc::channel(QUEUE);
         let (out, outgoing) = mpsc::channel(QUEUE);
@@ -78,7 +78,7 @@ fn welcome(
     say: mpsc::Sender<wire::ToAgent>,
 ) -> Result<(HostName, Uuid), Status> {
     let raw = hello.clone();
-    let hello = Hello::try_from(hello).map_err(|error| Failure::new(Reason::InvalidArgument, error.to_string()))?;
+    let hello = Hello::try_from(hello).map_err(|error| Failure::invalid(error.to_string()))?;
     let spoken = PROTOCOL.saturating_sub(1).max(1)..=PROTOCOL;
     if !spoken.contains(&hello.protocol) {
         let message = format!("the agent speaks protocol {}, this coordinator {spoken:?}", hello.protocol);
@@ -272,12 +272,11 @@ fn take_in(shared: &Shared, name: &HostName, session: Uuid, body: from_agent::Bo
     }
     match body {
         from_agent::Body::Report(report) => {
-            let report =
-                Report::try_from(report).map_err(|error| Failure::new(Reason::InvalidArgument, error.to_string()))?;
+            let report = Report::try_from(report).map_err(|error| Failure::invalid(error.to_string()))?;
             // A malicious or confused agent can only lie about its own host.
             if let Some(other) = report.instances.iter().find(|status| status.host != *name) {
                 let message = format!("report.instances: {name} reports an instance of {}", other.host);
-                return Err(Failure::new(Reason::InvalidArgument, message));
+                return Err(Failure::invalid(message));
             }
             host.report = Some(report);
             drop(inventory);
@@ -290,7 +289,7 @@ fn take_in(shared: &Shared, name: &HostName, session: Uuid, body: from_agent::Bo
             }
         }
         from_agent::Body::Hello(_) => {
-            return Err(Failure::new(Reason::InvalidArgument, "a second Hello on one stream"));
+            return Err(Failure::invalid("a second Hello on one stream"));
         }
     }
     Ok(())

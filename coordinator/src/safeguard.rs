@@ -6,7 +6,7 @@ use std::{
 };
 
 use muster_proto::{
-    HostName,
+    ClusterName, HostName,
     failure::{Failure, Reason},
     pki::{Name, PkiError},
 };
@@ -20,8 +20,8 @@ use crate::{
     gate::Visit,
     guardian::authorities::NAME,
     keeper::Shared,
-    ledger::{Ledger, LedgerError, unix_ms},
-    trust::{HostRecord, SecondRecord, Seconded, TrustState, seconded},
+    ledger::{ClusterRecord, Ledger, LedgerError, unix_ms},
+    trust::{Bars, HostRecord, SecondRecord, Seconded, TrustState, seconded},
 };
 
 /// Refusals that are audited within [`WINDOW`]; those beyond are counted, so that a flood does not fill the disk.
@@ -144,6 +144,26 @@ impl Shared {
         self.ring();
     }
 
+    /// A cluster.
+    pub fn cluster(&self, name: &str) -> Result<ClusterRecord, Failure> {
+        let parsed: ClusterName = name.parse().map_err(|error| Failure::invalid(format!("cluster: {error}")))?;
+        let unknown =
+            || Failure::new(Reason::UnknownCluster, format!("there is no cluster {name}")).hint("muster status");
+        self.ledger.cluster(&parsed).map_err(store_failed)?.ok_or_else(unknown)
+    }
+
+    /// The hosts that may not take part.
+    pub fn bars(&self) -> Result<Bars, LedgerError> {
+        let known = self.ledger.hosts_trust()?;
+        Ok(known.iter().filter_map(|record| Some((record.host.clone(), record.bar()?))).collect())
+    }
+
+    /// Whether there is such a host: one that is enrolled, or has called.
+    pub fn knows(&self, host: &HostName) -> Result<bool, Failure> {
+        let enrolled = self.ledger.host_trust(host).map_err(store_failed)?.is_some();
+        Ok(enrolled || self.inventory().get(host).is_some())
+    }
+
     /// What is known of an enrolled host.
     pub fn enrolled(&self, name: &str) -> Result<HostRecord, Failure> {
         let unknown =
@@ -151,6 +171,12 @@ impl Shared {
         let host: HostName = name.parse().map_err(|_| unknown())?;
         self.ledger.host_trust(&host).map_err(store_failed)?.ok_or_else(unknown)
     }
+}
+
+/// There is no such host.
+pub fn unknown_host(name: &str) -> Failure {
+    let message = format!("no host {name:?} is enrolled, and no agent calls itself so");
+    Failure::new(Reason::UnknownHost, message).hint("muster hosts")
 }
 
 /// What the store's refusal looks like to a caller.

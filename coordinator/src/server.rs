@@ -50,7 +50,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let sealed = Ledger::is_sealed(&store).with_context(not_opened)?;
     let seal = Seal::open(&config.key_file, sealed).context("cannot keep the store's secrets")?;
     let ledger = Ledger::open(&store, seal).with_context(not_opened)?;
-    let tcp = TcpListener::bind(config.listen).await.with_context(|| in_use(config.listen))?;
+    let tcp = TcpListener::bind(config.listen).await.map_err(|error| cannot_listen(config.listen, error))?;
     let unix = listen_unix(&config.admin_socket)
         .with_context(|| format!("cannot listen on the admin socket {}", config.admin_socket.display()))?;
     tracing::info!(version = VERSION, term = %ledger.term(), "{config}");
@@ -123,8 +123,16 @@ fn reflection() -> anyhow::Result<
         .context("the descriptors are damaged")
 }
 
-fn in_use(address: SocketAddr) -> String {
-    format!("cannot listen on {address}; another coordinator may run (ss -ltnp 'sport = :{}')", address.port())
+fn cannot_listen(address: SocketAddr, error: io::Error) -> anyhow::Error {
+    let cure = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("; another coordinator may run (ss -ltnp 'sport = :{}')", address.port())
+        }
+        io::ErrorKind::AddrNotAvailable => format!(": {} is no address of this machine (ip -br address)", address.ip()),
+        io::ErrorKind::PermissionDenied => ": ports below 1024 are for root".to_owned(),
+        _ => String::new(),
+    };
+    anyhow::Error::new(error).context(format!("cannot listen on {address}{cure}"))
 }
 
 /// The socket is its owner's: nobody else may connect, and the gate asks the kernel who did. One that a crash has

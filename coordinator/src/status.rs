@@ -3,9 +3,11 @@
 use muster_proto::{HostName, InstanceState, InstanceStatus, Member, convert::millis, wire};
 
 use crate::{
+    credentials::step::line,
     finding::Finding,
     inventory::{Host, Inventory, use_word},
     ledger::{ClusterRecord, OpState},
+    trust::{Bar, Bars},
 };
 
 /// Older than this, a view is said to be old.
@@ -61,14 +63,25 @@ pub fn cluster(record: &ClusterRecord, operation: Option<OpState>) -> wire::Clus
         instances: count(record.blueprint.members.len()),
         cluster_id: record.blueprint.cluster_id.to_string(),
         formed_unix_ms: record.formed_ms.unwrap_or(0),
+        rotation: record
+            .credentials
+            .as_ref()
+            .and_then(|credentials| credentials.rotation)
+            .map(|rotation| line(&record.blueprint.cluster, rotation, &[]))
+            .unwrap_or_default(),
     }
 }
 
 /// A cluster and its instances.
-pub fn status(record: &ClusterRecord, operation: Option<OpState>, inventory: &Inventory) -> wire::GetStatusResponse {
+pub fn status(
+    record: &ClusterRecord,
+    operation: Option<OpState>,
+    inventory: &Inventory,
+    bars: &Bars,
+) -> wire::GetStatusResponse {
     let hosts = record.blueprint.hosts();
     let instances: Vec<_> = record.blueprint.members.iter().map(|member| instance(record, member, inventory)).collect();
-    let mut issues: Vec<_> = hosts.iter().filter_map(|name| silent(name, inventory)).collect();
+    let mut issues: Vec<_> = hosts.iter().filter_map(|name| silent(name, inventory, bars)).collect();
     issues.extend(record.blueprint.members.iter().filter_map(|member| issue(record, member, inventory)));
     issues.sort();
     wire::GetStatusResponse {
@@ -113,7 +126,11 @@ fn instance(record: &ClusterRecord, member: &Member, inventory: &Inventory) -> w
     wire::ClusterInstance { status: Some(shown), planned, age_ms: millis(age) }
 }
 
-fn silent(name: &HostName, inventory: &Inventory) -> Option<Finding> {
+fn silent(name: &HostName, inventory: &Inventory, bars: &Bars) -> Option<Finding> {
+    if let Some(Bar { what, cure }) = bars.get(name) {
+        let message = format!("the host {what}; its redis-servers may well be running");
+        return Some(Finding::fatal("HOST_BARRED", "agent", message).on(name).cure(cure));
+    }
     let host = inventory.get(name);
     if let Some(host) = host.filter(|host| inventory.live(host)) {
         let refusal = host.report.as_ref()?.refusal.clone()?;

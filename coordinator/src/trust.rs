@@ -1,6 +1,8 @@
 //! Who is trusted: what is known of hosts, tokens, users, and what follows from it. Functions of values; the store is
 //! [`ledger`](crate::ledger)'s, the services are [`enrolment`](crate::enrolment) and [`guardian`](crate::guardian).
 
+use std::collections::BTreeMap;
+
 use muster_proto::{
     AccessRole, HostName, Secret, Sha256,
     failure::{Failure, Reason},
@@ -155,26 +157,47 @@ impl HostRecord {
 
     /// Why this host may not take part; nothing when it may.
     pub fn barred(&self) -> Option<Failure> {
+        let reason = match self.state {
+            TrustState::Approved => return None,
+            TrustState::Pending => Reason::HostPending,
+            TrustState::Quarantined => Reason::HostQuarantined,
+            TrustState::Revoked => Reason::HostRevoked,
+        };
+        let Bar { what, cure } = self.bar()?;
+        Some(Failure::new(reason, format!("host {} {what}", self.host)).hint(format!("on the coordinator: {cure}")))
+    }
+
+    /// The same, to be said of it.
+    pub fn bar(&self) -> Option<Bar> {
         let host = &self.host;
-        let failure = |reason, what: &str| Failure::new(reason, format!("host {host} {what}"));
+        let bar = |what: &str, cure: String| Some(Bar { what: what.to_owned(), cure });
         match self.state {
             TrustState::Approved => None,
-            TrustState::Pending => Some(
-                failure(Reason::HostPending, "is enrolled, and waits for approval")
-                    .hint(format!("on the coordinator: muster host approve {host}")),
+            TrustState::Pending => bar("is enrolled, and waits for approval", format!("muster host approve {host}")),
+            TrustState::Quarantined => bar(
+                &format!("is quarantined: {}", self.reason),
+                format!(
+                    "muster host approve {host}; where somebody else may have its key, a cloned disk, instead: muster \
+                     host rejoin-token {host}"
+                ),
             ),
-            TrustState::Quarantined => Some(
-                failure(Reason::HostQuarantined, &format!("is quarantined: {}", self.reason)).hint(format!(
-                    "on the coordinator: muster host approve {host}; where somebody else may have its key, a cloned \
-                     disk, instead: muster host rejoin-token {host}"
-                )),
-            ),
-            TrustState::Revoked => Some(
-                failure(Reason::HostRevoked, &format!("was revoked: {}", self.reason))
-                    .hint(format!("on the coordinator: muster host rejoin-token {host}")),
-            ),
+            TrustState::Revoked => {
+                bar(&format!("was revoked: {}", self.reason), format!("muster host rejoin-token {host}"))
+            }
         }
     }
+}
+
+/// Hosts that may not take part.
+pub type Bars = BTreeMap<HostName, Bar>;
+
+/// Why a host may not take part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bar {
+    /// Said of the host.
+    pub what: String,
+    /// What to type.
+    pub cure: String,
 }
 
 impl UserRecord {

@@ -131,6 +131,11 @@ impl Failure {
         Self { reason: reason.as_str().to_owned(), message: message.into(), hint: None }
     }
 
+    /// What was asked for cannot be meant so.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Reason::InvalidArgument, message)
+    }
+
     /// With what to type.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

@@ -151,6 +151,40 @@ fn a_second_server_is_never_started_in_a_directory_whatever_the_agent_has_forgot
     assert_eq!(world.redis_pids("server1").len(), 3);
 }
 
+/// Locks are not in there, ledger and records are.
+#[test]
+fn an_agent_whose_own_directory_was_lost_says_what_to_type_and_then_has_everything_again() {
+    let mut world = World::seed();
+    let before = world.bootstrap("orders");
+    write_keys(&before, 20);
+    world.agent("server1").stop();
+    fs::remove_dir_all(world.base_dir("server1").join("agent")).unwrap();
+    world.agent("server1").start();
+    world.until_host("server1", "live");
+    for port in [7000, 7001, 7002] {
+        let typed = world.until(SOON, "orders", "the cure is printed", |status| {
+            let found = status.at("server1", port);
+            let reason = found.reason.clone().unwrap_or_default();
+            let cure = reason.split('`').nth(1).and_then(|typed| typed.strip_prefix("kill ")).map(str::to_owned);
+            cure.ok_or_else(|| format!("{found:?}"))
+        });
+        assert_eq!(typed.parse(), Ok(before.at("server1", port).pid.unwrap()));
+    }
+    let said = world.muster(&["check", "orders"]).expect(1);
+    assert!(!said.to_string().contains("pid 0") && said.to_string().contains("nothing is said to it"), "{said}");
+
+    for port in [7000, 7001, 7002] {
+        processes::signal(before.at("server1", port).pid.unwrap(), Signal::SIGTERM);
+        world.until(FAILOVER, "orders", "it is the agent's own again", |status| {
+            let found = status.at("server1", port);
+            let follows = found.state == "running" && found.pid != before.at("server1", port).pid;
+            if follows { Ok(()) } else { Err(format!("{found:?}")) }
+        });
+    }
+    world.until(FAILOVER, "orders", "all is well again", Status::well);
+    lost_keys(&before.at("server2", 7003).endpoint(), 20).unwrap();
+}
+
 #[test]
 fn a_master_that_died_while_its_agent_was_away_comes_back_as_a_replica() {
     let mut world = World::up(&[("a", "7000-7001"), ("b", "7000-7001"), ("c", "7000-7001")]);

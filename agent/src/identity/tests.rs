@@ -98,3 +98,19 @@ fn it_is_renewed_at_half_its_life_or_when_another_authority_signs() {
     assert!(!known.learn(&both) && !known.learn(&[]));
     assert_eq!(due(&known, 0, 0.0), 0, "its authority does not sign any more");
 }
+
+#[tokio::test]
+async fn that_a_certificate_has_come_is_an_event_and_nothing_else_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let papers = Papers::in_dir(dir.path());
+    let news = papers.news().unwrap();
+    papers.offer(false).unwrap();
+    papers.believe(&[vec![1]]).unwrap();
+    let none = tokio::time::timeout(Duration::ZERO, news.next()).await;
+    assert!(none.is_err(), "a key is no certificate");
+    let (nothing, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(10), news.next()), async {
+        papers.keep(&[1], &[vec![1]]).unwrap();
+    });
+    nothing.expect("it has come");
+    assert!(tokio::time::timeout(Duration::ZERO, news.next()).await.is_err(), "it is told once");
+}

@@ -158,8 +158,8 @@ fn nothing_is_believed_that_the_kernel_does_not_say_too() {
     fs::rename(&away, server.dir.path()).unwrap();
     assert_eq!(found(&server.dir), ours);
     fs::remove_file(server.dir.record()).unwrap();
-    let lost = "nothing is written down about (hint: was it lost? `kill N`, and the agent starts its own again)";
-    says(found(&server.dir), lost);
+    let cure = format!("(hint: was it lost? `kill {}`, and the agent starts its own again)", server.process.pid());
+    says(found(&server.dir), &format!("nothing is written down about {cure}"));
 }
 
 #[test]

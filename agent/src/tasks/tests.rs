@@ -113,5 +113,7 @@ async fn what_cannot_be_done_is_said() {
     assert_eq!(said("2", probe("other")).await, "this host has no instance of cluster other");
     let Outcome::Probe(probed) = agent.ask("3", probe("orders")).await else { panic!("no probe") };
     assert_eq!(probed.instances.len(), 2);
-    assert!(probed.instances.iter().all(|one| one.view.is_none() && one.reason == "does not answer: no server runs there"));
+    assert!(
+        probed.instances.iter().all(|one| one.view.is_none() && one.reason == "does not answer: no server runs there")
+    );
 }

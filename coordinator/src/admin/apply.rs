@@ -23,11 +23,10 @@ use crate::{
 
 /// Approves a plan. The same request id again gets the same operation again.
 pub fn apply(shared: &Arc<Shared>, request: &wire::ApplyRequest) -> Result<wire::Operation, Failure> {
-    let invalid = |what: &str| Failure::new(Reason::InvalidArgument, what);
     if request.request_id.is_empty() || request.request_id.len() > 64 {
-        return Err(invalid("request_id: is not 1-64 characters"));
+        return Err(Failure::invalid("request_id: is not 1-64 characters"));
     }
-    let hash: Sha256 = request.plan_hash.parse().map_err(|error| invalid(&format!("plan_hash: {error}")))?;
+    let hash: Sha256 = request.plan_hash.parse().map_err(|error| Failure::invalid(format!("plan_hash: {error}")))?;
     let _sole = shared.decide();
     if let Some((asked, operation)) = shared.ledger.request(&request.request_id).map_err(store_failed)? {
         if asked != hash {
@@ -55,7 +54,7 @@ fn recheck(shared: &Shared, plan: &wire::Plan) -> Result<(Spec, Blueprint), Fail
         return Err(Failure::new(Reason::PlanExpired, "the plan is older than 15 minutes").hint(again));
     }
     let spec = Spec::try_from(plan.spec.clone().unwrap_or_default());
-    let spec = spec.map_err(|error| Failure::new(Reason::InvalidArgument, error.to_string()))?;
+    let spec = spec.map_err(|error| Failure::invalid(error.to_string()))?;
     let name = &spec.parts().name;
     if let Some(record) = shared.ledger.cluster(name).map_err(store_failed)? {
         return Err(exists(name.as_str(), record.formed_ms.is_some(), &record.operation.to_string()));
@@ -118,17 +117,8 @@ fn begin(
     let credentials = draw_credentials(&spec, &blueprint).map_err(store_failed)?;
     let record = ClusterRecord { spec, blueprint, goal: Goal::Prepared, formed_ms: None, operation: id, credentials };
     let operation = OperationRecord {
-        id,
-        kind: "bootstrap".into(),
-        cluster: record.blueprint.cluster.clone(),
         plan_hash: Some(plan_hash),
-        state: OpState::Running,
-        phase: "CONFIGURE".into(),
-        message,
-        started_ms: unix_ms(),
-        ended_ms: None,
-        phases: Vec::new(),
-        last_seq: 0,
+        ..OperationRecord::begin(id, "bootstrap", &record.blueprint.cluster, "CONFIGURE", message)
     };
     let count = (0, record.blueprint.members.len());
     let said = Said { operation: id, state: OpState::Running, phase: "CONFIGURE", message: &operation.message, count };

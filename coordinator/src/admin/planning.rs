@@ -25,8 +25,8 @@ use crate::{
 
 /// Plans a bootstrap.
 pub async fn plan(shared: &Arc<Shared>, request: wire::PlanRequest) -> Result<wire::PlanResponse, Failure> {
-    let spec = request.spec.ok_or_else(|| Failure::new(Reason::InvalidArgument, "spec: is missing"))?;
-    let spec = Spec::try_from(spec).map_err(|error| Failure::new(Reason::InvalidArgument, error.to_string()))?;
+    let spec = request.spec.ok_or_else(|| Failure::invalid("spec: is missing"))?;
+    let spec = Spec::try_from(spec).map_err(|error| Failure::invalid(error.to_string()))?;
     if let Some(existing) = existing(shared, &spec)? {
         return Ok(wire::PlanResponse { plan: None, existing: Some(existing) });
     }

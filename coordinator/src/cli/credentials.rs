@@ -119,14 +119,19 @@ const OVERLAP: &str = "OVERLAP";
 struct UntilOverlap<'a> {
     progress: &'a mut Progress,
     overlaps: bool,
-    /// A rotation that is being finished has its overlap behind it.
+    /// Whether the overlap was seen.
+    overlapped: bool,
+    /// A rotation that is being finished has its overlap behind it: what came before it was shown then.
     stops: bool,
 }
 
 impl Watcher for UntilOverlap<'_> {
     fn event(&mut self, console: &mut Console, event: &OperationEvent) {
         self.overlaps = event.phase == OVERLAP;
-        self.progress.event(console, event);
+        self.overlapped |= self.overlaps;
+        if self.stops || (self.overlapped && !self.overlaps) {
+            self.progress.event(console, event);
+        }
     }
 
     fn lost(&mut self, console: &mut Console) {
@@ -144,7 +149,7 @@ async fn follow(context: &mut Context, id: &str, stops: bool) -> Result<(), CliE
     context.stage = Stage::Underway(id.to_owned());
     context.console.note(&format!("operation {id} (Ctrl-C stops watching, not the work)"));
     let mut progress = Progress::new(&context.console);
-    let mut watcher = UntilOverlap { progress: &mut progress, overlaps: false, stops };
+    let mut watcher = UntilOverlap { progress: &mut progress, overlaps: false, overlapped: false, stops };
     let operation = follow::follow(context, &mut admin, id, &mut watcher).await?;
     drop(progress);
     context.stage = if operation.phase == OVERLAP { Stage::Looking } else { follow::stage(&operation) };

@@ -130,7 +130,8 @@ pub const STATUS: Help = Help {
   muster status orders --watch
   muster status orders --output json | jq -r '.instances[] | select(.role == \"master\") | .address'
 
-JSON: {\"cluster\", \"incarnation\", \"state\", \"issues\": [...], \"hosts\": [...],
+JSON: {\"cluster\", \"incarnation\", \"state\", \"rotation\": what it waits for or null,
+       \"issues\": [...], \"hosts\": [...],
        \"instances\": [{\"host\", \"address\", \"port\", \"pid\", \"node_id\",
         \"role\": \"master|replica\", \"master\": node id or null, \"slots\": \"0-5460\",
         \"state\", \"link\": \"up|down|unknown\", or null for masters, \"age_ms\",
@@ -191,7 +192,8 @@ pub const OP: Help = Help {
     about: "Look at one operation, or direct it.\n\n\
         `watch` shows every event from the first on and ends with the operation: 0 if it is done, 1 if it \
         was cancelled or needs an operator. It reconnects when the coordinator restarts. `cancel` is refused \
-        once the cluster is formed.",
+        once the cluster is formed; of a rotation, once the new credentials are in use: passwords are from \
+        SWITCH on, certificates from `muster credentials finish` on.",
     examples: "EXAMPLES:
   muster op show 0199a2b4-0000-7000-8000-000000000001
   muster op watch 0199a2b4-0000-7000-8000-000000000001

@@ -14,7 +14,7 @@ use muster_proto::{
 use uuid::Uuid;
 
 use super::{
-    Authority, Credentials, CredentialsError, DEFAULT, Kind, Rotation,
+    Authority, Credentials, CredentialsError, DEFAULT, Kind, Rotation, Stage,
     authority::Subject,
     rotation::{Event, Next},
     step::{Step, line, step},
@@ -34,7 +34,7 @@ pub fn get(
     from: &str,
     request: wire::GetCredentialsRequest,
 ) -> Result<wire::GetCredentialsResponse, Failure> {
-    let record = cluster(shared, &request.cluster)?;
+    let record = shared.cluster(&request.cluster)?;
     let name = &record.blueprint.cluster;
     let credentials = record.credentials.as_ref().ok_or_else(|| none(&record))?;
     let mut answer = wire::GetCredentialsResponse {
@@ -65,7 +65,7 @@ pub fn rotate(
     request: wire::RotateCredentialsRequest,
 ) -> Result<wire::RotateCredentialsResponse, Failure> {
     let _sole = shared.decide();
-    let record = cluster(shared, &request.cluster)?;
+    let record = shared.cluster(&request.cluster)?;
     let name = &record.blueprint.cluster;
     let kind = if request.certificates { Kind::Certificates } else { Kind::Passwords };
     if record.formed_ms.is_none() {
@@ -80,21 +80,9 @@ pub fn rotate(
     let next = begin(&record, credentials, kind, id)?;
     let Some(rotation) = next.rotation else { return Err(none(&record)) };
     let message = line(name, rotation, &[]);
-    let operation = OperationRecord {
-        id,
-        kind: kind.word().into(),
-        cluster: name.clone(),
-        plan_hash: None,
-        state: OpState::Running,
-        phase: rotation.stage.word().into(),
-        message,
-        started_ms: unix_ms(),
-        ended_ms: None,
-        phases: Vec::new(),
-        last_seq: 0,
-    };
-    let count = (0, record.blueprint.members.len());
-    let (phase, message) = (rotation.stage.word(), operation.message.as_str());
+    let phase = rotation.stage.word();
+    let operation = OperationRecord::begin(id, kind.word(), name, phase, message);
+    let (message, count) = (operation.message.as_str(), (0, record.blueprint.members.len()));
     let said = Said { operation: id, state: OpState::Running, phase, message, count };
     let after = ClusterRecord { credentials: Some(next.clone()), ..record.clone() };
     let detail = format!("cluster {name}, {}: operation {id}", kind.word());
@@ -115,7 +103,7 @@ pub fn finish(
     request: wire::FinishRotationRequest,
 ) -> Result<wire::FinishRotationResponse, Failure> {
     let _sole = shared.decide();
-    let record = cluster(shared, &request.cluster)?;
+    let record = shared.cluster(&request.cluster)?;
     let name = &record.blueprint.cluster;
     let answer = |id: OperationId| wire::FinishRotationResponse { operation_id: id.to_string() };
     let credentials = record.credentials.as_ref().ok_or_else(|| none(&record))?;
@@ -175,7 +163,7 @@ pub fn certify(
     host: &HostName,
     request: wire::CertifyRequest,
 ) -> Result<wire::CertifyResponse, Failure> {
-    let record = cluster(shared, &request.cluster)?;
+    let record = shared.cluster(&request.cluster)?;
     let name = &record.blueprint.cluster;
     let here = record.blueprint.members.iter().filter(|member| member.host == *host);
     // From the blueprint, and not from what the host says of itself now: it gets a certificate for what was approved.
@@ -195,7 +183,7 @@ pub fn certify(
         serial: seal::random().map_err(|error| store_failed(LedgerError::Seal(error)))?,
     };
     let certificate = authority.sign(&request.csr, &subject).map_err(|error| match error {
-        CredentialsError::Request(why) => Failure::new(Reason::InvalidArgument, format!("csr: {why}")),
+        CredentialsError::Request(why) => Failure::invalid(format!("csr: {why}")),
         error => store_failed(LedgerError::Credentials(error)),
     })?;
     tracing::info!(%host, cluster = %name, "has a certificate for its redis-servers");
@@ -259,13 +247,6 @@ fn begin(
     })
 }
 
-fn cluster(shared: &Shared, name: &str) -> Result<ClusterRecord, Failure> {
-    let parsed: ClusterName =
-        name.parse().map_err(|error| Failure::new(Reason::InvalidArgument, format!("cluster: {error}")))?;
-    let unknown = || Failure::new(Reason::UnknownCluster, format!("there is no cluster {name}")).hint("muster status");
-    shared.ledger.cluster(&parsed).map_err(store_failed)?.ok_or_else(unknown)
-}
-
 /// There are no passwords.
 fn none(record: &ClusterRecord) -> Failure {
     let name = &record.blueprint.cluster;
@@ -293,5 +274,9 @@ fn not_drawn(record: &ClusterRecord, user: &str) -> Failure {
 fn busy(name: &ClusterName, rotation: Rotation) -> Failure {
     let id = rotation.operation;
     let message = format!("cluster {name} rotates, in operation {id}: {rotation}");
-    Failure::new(Reason::RotationBusy, message).hint(format!("muster op watch {id}"))
+    let hint = match rotation.stage {
+        Stage::Overlap => format!("when clients have moved: muster credentials finish {name}"),
+        _ => format!("muster op watch {id}"),
+    };
+    Failure::new(Reason::RotationBusy, message).hint(hint)
 }

@@ -39,9 +39,11 @@ pub fn step(cluster: &ClusterName, credentials: &Credentials, event: Event) -> R
             Ok(Step { credentials, state, phase: stage.word(), message: line(cluster, rotation, &[]) })
         }
         Next::Done => Ok(over(OpState::Done, "DONE", format!("done: the new {what} alone will do from here on"))),
-        Next::Undone => {
-            Ok(over(OpState::Cancelled, Stage::Withdraw.word(), format!("called off; the old {what} were never left")))
-        }
+        Next::Undone => Ok(over(
+            OpState::Cancelled,
+            Stage::Withdraw.word(),
+            format!("called off; all is as it was: the old {what}"),
+        )),
         none @ (Next::Stay | Next::TooEarly | Next::TooLate) => Err(none),
     }
 }

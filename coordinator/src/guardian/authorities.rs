@@ -5,7 +5,6 @@ use muster_proto::{
     pki, wire,
 };
 
-use super::invalid;
 use crate::{
     authority::Authority,
     gate::Visit,
@@ -53,14 +52,14 @@ pub fn rotate(shared: &Shared, visit: &Visit) -> Result<Vec<wire::Authority>, Fa
     let _sole = shared.decide();
     let (now, before) = (unix_ms(), shared.door.authorities());
     let made = Authority::make(NAME, now, before.first());
-    let made = made.map_err(|error| invalid(&error.to_string()))?;
+    let made = made.map_err(|error| Failure::invalid(error.to_string()))?;
     let written = shared.ledger.write(|write| {
         write.authority(&made)?;
         write.audit(&visit.caller, &visit.from, "Trust/RotateAuthority", &made.sha256().to_string())
     });
     written.map_err(store_failed)?;
     let all = std::iter::once(made).chain(before.iter().cloned()).collect();
-    shared.door.believe(all, now).map_err(|error| invalid(&error.to_string()))?;
+    shared.door.believe(all, now).map_err(|error| Failure::invalid(error.to_string()))?;
     shared.spread_authorities();
     list(shared)
 }
@@ -69,7 +68,7 @@ pub fn rotate(shared: &Shared, visit: &Visit) -> Result<Vec<wire::Authority>, Fa
 pub fn retire(shared: &Shared, visit: &Visit, force: bool) -> Result<Vec<wire::Authority>, Failure> {
     let _sole = shared.decide();
     let authorities = shared.door.authorities();
-    let signing = authorities.first().ok_or_else(|| invalid("this coordinator has no authority"))?.clone();
+    let signing = authorities.first().ok_or_else(|| Failure::invalid("this coordinator has no authority"))?.clone();
     let hosts = shared.ledger.hosts_trust().map_err(store_failed)?;
     let hosts = hosts.iter().filter(|host| host.state != TrustState::Revoked && host.issuer != signing.sha256());
     let users = certified(shared)?;
@@ -92,6 +91,6 @@ pub fn retire(shared: &Shared, visit: &Visit, force: bool) -> Result<Vec<wire::A
         Ok::<_, LedgerError>(())
     });
     written.map_err(store_failed)?;
-    shared.door.believe(vec![signing], unix_ms()).map_err(|error| invalid(&error.to_string()))?;
+    shared.door.believe(vec![signing], unix_ms()).map_err(|error| Failure::invalid(error.to_string()))?;
     list(shared)
 }

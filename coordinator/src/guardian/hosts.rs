@@ -9,14 +9,14 @@ use crate::{
     gate::Visit,
     keeper::Shared,
     ledger::LedgerError,
-    safeguard::store_failed,
+    safeguard::{store_failed, unknown_host},
     trust::{HostRecord, TrustState},
 };
 
 /// With a reason, as it is kept and shown.
 fn reason(given: &str, visit: &Visit) -> Result<String, Failure> {
     if given.len() > 200 || given.chars().any(char::is_control) {
-        return Err(Failure::new(Reason::InvalidArgument, "reason: is one line of at most 200 bytes"));
+        return Err(Failure::invalid("reason: is one line of at most 200 bytes"));
     }
     let caller = &visit.caller;
     Ok(if given.is_empty() { format!("by {caller}") } else { format!("{given} (by {caller})") })
@@ -79,11 +79,9 @@ pub fn revoke(
 /// Forgets a host that has no instances.
 pub fn remove(shared: &Shared, visit: &Visit, name: &str) -> Result<wire::RemoveHostResponse, Failure> {
     let _sole = shared.decide();
-    let unknown = || Failure::new(Reason::UnknownHost, format!("no agent calls itself {name:?}")).hint("muster hosts");
-    let host = name.parse().map_err(|_| unknown())?;
-    let known = shared.ledger.host_trust(&host).map_err(store_failed)?.is_some();
-    if !known && shared.inventory().get(&host).is_none() {
-        return Err(unknown());
+    let host = name.parse().map_err(|_| unknown_host(name))?;
+    if !shared.knows(&host)? {
+        return Err(unknown_host(name));
     }
     let clusters = shared.ledger.clusters().map_err(store_failed)?;
     if let Some(cluster) = clusters.iter().find(|cluster| cluster.blueprint.hosts().contains(&host)) {

@@ -8,7 +8,7 @@ use muster_proto::{
     wire,
 };
 
-use super::{invalid, no_random, within};
+use super::{no_random, within};
 use crate::{
     authority::{Span, Subject},
     caller::Caller,
@@ -33,10 +33,11 @@ pub fn create(
     let name = request
         .name
         .parse::<HostName>()
-        .map_err(|_| invalid(&format!("name: {:?} is not 1-63 of a-z, 0-9, '.', '_' and '-'", request.name)))?;
+        .map_err(|_| Failure::invalid(format!("name: {:?} is not 1-63 of a-z, 0-9, '.', '_' and '-'", request.name)))?;
     let name = name.to_string();
-    let role = AccessRole::from_wire(request.role).ok_or_else(|| invalid("role: is none that is known here"))?;
-    let ttl_s = within("ttl_s", request.ttl_s, TTL_S, 60, 31_536_000)?;
+    let role =
+        AccessRole::from_wire(request.role).ok_or_else(|| Failure::invalid("role: is none that is known here"))?;
+    let ttl_s = within("ttl", " s", request.ttl_s, (TTL_S, 60, 31_536_000))?;
     let _sole = shared.decide();
     let now = unix_ms();
     let taken = shared.ledger.user(&name).map_err(store_failed)?.is_some_and(|user| user.expires_ms > now);
@@ -45,7 +46,7 @@ pub fn create(
             .hint(format!("muster user remove {name}, if the access is to be given anew")));
     }
     let authorities = shared.door.authorities();
-    let authority = authorities.first().ok_or_else(|| invalid("this coordinator has no authority"))?.sha256();
+    let authority = authorities.first().ok_or_else(|| Failure::invalid("this coordinator has no authority"))?.sha256();
     let access = AccessString::new(&name, random().map_err(no_random)?, authority);
     let user = UserRecord {
         secret: Sha256::of(access.secret().expose().as_bytes()),
@@ -82,15 +83,15 @@ pub fn remove(shared: &Shared, visit: &Visit, name: &str) -> Result<wire::Remove
 /// A client certificate for the caller, which holds as long as his access does.
 pub fn certify(shared: &Shared, visit: &Visit, csr: &[u8]) -> Result<wire::CertifyUserResponse, Failure> {
     let Caller::User { name, .. } = &visit.caller else {
-        return Err(invalid(&format!("{} needs no certificate", visit.caller)));
+        return Err(Failure::invalid(format!("{} needs no certificate", visit.caller)));
     };
-    let key = pki::read_request(csr).map_err(|error| invalid(&format!("csr: {error}")))?;
+    let key = pki::read_request(csr).map_err(|error| Failure::invalid(format!("csr: {error}")))?;
     let _sole = shared.decide();
     let unknown = || Failure::new(Reason::UnknownUser, format!("there is no user {name:?}"));
     let user = shared.ledger.user(name).map_err(store_failed)?.ok_or_else(unknown)?;
     let span = Span { from_ms: unix_ms(), until_ms: user.expires_ms };
     let signed = shared.door.sign(csr, &Subject::User(name), span);
-    let (certificate, issuer) = signed.map_err(|error| invalid(&format!("csr: {error}")))?;
+    let (certificate, issuer) = signed.map_err(|error| Failure::invalid(format!("csr: {error}")))?;
     let written = shared.ledger.write(|write| {
         write.user(&UserRecord { certified: Some(Certified { key, issuer }), ..user })?;
         write.audit(&visit.caller, &visit.from, "Trust/CertifyUser", &format!("{name}, key {key}"))

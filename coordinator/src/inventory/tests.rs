@@ -47,7 +47,7 @@ fn a_host_that_is_not_heard_is_unknown_after_three_heartbeats() {
         let heard = Instant::now().checked_sub(Duration::from_secs(silence)).unwrap();
         inventory.get_mut(&name("server1")).unwrap().heard = heard;
         assert_eq!(live(&inventory), expected, "{silence} s");
-        assert_eq!(inventory.heard(&blueprint).silent.is_empty(), expected, "{silence} s");
+        assert_eq!(inventory.heard(&blueprint, &Bars::new()).silent.is_empty(), expected, "{silence} s");
     }
 }
 
@@ -76,7 +76,7 @@ fn silent(change: impl FnOnce(&mut Host)) -> String {
     let blueprint = blueprint();
     let mut inventory = all_well(&blueprint);
     change(inventory.get_mut(&name("server1")).unwrap());
-    let heard = inventory.heard(&blueprint);
+    let heard = inventory.heard(&blueprint, &Bars::new());
     let others = heard.instances.values().all(|status: &InstanceStatus| status.host == name("server2"));
     assert_eq!((heard.instances.len(), others), (3, true), "a silent host says nothing, and the other is heard");
     heard.silent[&name("server1")].clone()
@@ -107,7 +107,7 @@ fn a_host_that_has_not_taken_in_what_it_was_told_is_silent() {
 fn behind(change: impl FnOnce(&mut Host)) -> String {
     let mut inventory = all_well(&blueprint());
     change(inventory.get_mut(&name("server1")).unwrap());
-    let behind = inventory.behind(&blueprint());
+    let behind = inventory.behind(&blueprint(), &Bars::new());
     behind.iter().map(|one| format!("{}: {}{}", one.name, one.why, if one.stuck { " (stuck)" } else { "" })).collect()
 }
 
@@ -136,7 +136,12 @@ fn behind_is_who_has_not_made_true_what_he_was_told_last() {
         (report.received, report.refusal) = (Generation(2), Some("the disk is full".into()));
     }));
     expect!["server1: has not been heard of for 0 s"].assert_eq(&behind(|host| host.session = None));
-    let nobody = Inventory::new(Duration::from_secs(1)).behind(&blueprint());
+    let bar = Bar { what: "was revoked: stolen".into(), cure: "muster host rejoin-token server1".into() };
+    let barred = all_well(&blueprint()).behind(&blueprint(), &Bars::from([(name("server1"), bar)]));
+    assert_eq!(barred.len(), 1);
+    expect!["was revoked: stolen (hint: muster host rejoin-token server1)"].assert_eq(&barred[0].why);
+    assert!(barred[0].stuck, "waiting does not help");
+    let nobody = Inventory::new(Duration::from_secs(1)).behind(&blueprint(), &Bars::new());
     assert_eq!(nobody[0].why, "has no agent: none calls itself so");
 }
 
@@ -146,11 +151,11 @@ fn all_well_is_heard_and_others_are_not_listened_to() {
     let mut inventory = all_well(&blueprint);
     let stranger = InstanceStatus { node_id: id(99), ..running(&blueprint, &blueprint.members[0]) };
     inventory.get_mut(&name("server1")).unwrap().report.as_mut().unwrap().instances.push(stranger);
-    let heard = inventory.heard(&blueprint);
+    let heard = inventory.heard(&blueprint, &Bars::new());
     assert!(heard.silent.is_empty());
     let ids: BTreeSet<_> = blueprint.members.iter().map(|member| member.node_id).collect();
     assert_eq!(heard.instances.into_keys().collect::<BTreeSet<_>>(), ids, "of this cluster alone");
-    let nobody = Inventory::new(Duration::from_secs(1)).heard(&blueprint);
+    let nobody = Inventory::new(Duration::from_secs(1)).heard(&blueprint, &Bars::new());
     assert_eq!(nobody.silent[&name("server1")], "no agent calls itself server1");
 }
 

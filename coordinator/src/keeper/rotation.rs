@@ -18,7 +18,8 @@ impl Keeper {
         let Some(credentials) = &record.credentials else { return Ok(()) };
         let Some(rotation) = credentials.rotation else { return Ok(()) };
         let Some(operation) = self.shared.ledger.operation(rotation.operation)? else { return Ok(()) };
-        let behind = self.shared.inventory().behind(&record.blueprint);
+        let bars = self.shared.bars()?;
+        let behind = self.shared.inventory().behind(&record.blueprint, &bars);
         let waits = |host: &str| behind.iter().any(|culprit| culprit.name.split(':').next() == Some(host));
         let members = &record.blueprint.members;
         let done = members.iter().filter(|member| !waits(member.host.as_str())).count();

@@ -32,6 +32,7 @@ struct ClusterJson {
     masters: u32,
     instances: u32,
     formed_unix_ms: Option<u64>,
+    rotation: Option<String>,
 }
 
 /// A cluster's status, for scripts.
@@ -41,6 +42,7 @@ pub struct StatusJson {
     cluster_id: String,
     incarnation: u64,
     state: String,
+    rotation: Option<String>,
     instances: Vec<InstanceJson>,
     issues: Vec<FindingJson>,
     hosts: Vec<hosts::HostJson>,
@@ -79,6 +81,7 @@ impl From<&[Cluster]> for ClustersJson {
             masters: cluster.masters,
             instances: cluster.instances,
             formed_unix_ms: Some(cluster.formed_unix_ms).filter(|formed| *formed > 0),
+            rotation: some(&cluster.rotation),
         };
         Self { clusters: clusters.iter().map(one).collect() }
     }
@@ -92,6 +95,7 @@ impl From<&GetStatusResponse> for StatusJson {
             cluster_id: cluster.cluster_id,
             incarnation: cluster.incarnation,
             state: cluster.state,
+            rotation: some(&cluster.rotation),
             instances: seen(answer).iter().map(InstanceJson::from).collect(),
             issues: finding::json(&answer.issues),
             hosts: answer.hosts.iter().map(hosts::HostJson::from).collect(),
@@ -269,7 +273,7 @@ pub fn text(answer: &GetStatusResponse) -> String {
 fn heading(answer: &GetStatusResponse, seen: &[Seen]) -> String {
     let cluster = answer.cluster.clone().unwrap_or_default();
     let running = seen.iter().filter(|seen| seen.state() == "running").count();
-    format!(
+    let line = format!(
         "Cluster {}: {}, incarnation {}, {} of {} running, {}\n",
         cluster.name,
         cluster.state,
@@ -277,7 +281,8 @@ fn heading(answer: &GetStatusResponse, seen: &[Seen]) -> String {
         running,
         count(seen.len(), "instance"),
         if answer.issues.is_empty() { "no issues".to_owned() } else { count(answer.issues.len(), "issue") },
-    )
+    );
+    some(&cluster.rotation).map_or(line.clone(), |rotation| format!("{line}Rotation: {rotation}\n"))
 }
 
 /// The master of each shard first: not the planned one but the one that is.

@@ -13,7 +13,7 @@ use crate::{
 };
 
 fn shown(record: &ClusterRecord, operation: Option<OpState>, inventory: &Inventory) -> String {
-    let status = status(record, operation, inventory);
+    let status = status(record, operation, inventory, &Bars::new());
     let cluster = status.cluster.unwrap();
     let mut text = format!(
         "{} incarnation {}: {}, {} masters of {}\n",
@@ -161,7 +161,7 @@ fn a_host_that_is_not_heard_of_is_unknown_and_never_down() {
                 cure: on server1: systemctl status muster-agent
     "#]]
     .assert_eq(&shown(&record, Some(OpState::Done), &inventory));
-    let status = status(&record, None, &inventory);
+    let status = status(&record, None, &inventory, &Bars::new());
     assert!(status.instances[0].age_ms >= 90_000, "what was seen is shown with its age");
     assert!(status.instances[0].status.as_ref().unwrap().view.is_some());
 }
@@ -196,10 +196,23 @@ fn a_host_that_refuses_is_an_issue() {
     let mut inventory = inventory(&record.blueprint, |member| running(&record.blueprint, member));
     let host = inventory.get_mut(&"server1".parse().unwrap()).unwrap();
     host.report.as_mut().unwrap().refusal = Some("term 1 is lower than term 2".into());
-    let issues = status(&record, None, &inventory).issues;
+    let issues = status(&record, None, &inventory, &Bars::new()).issues;
     expect![[r#"
         [FATAL] HOST_REFUSES: server1 agent: term 1 is lower than term 2
                 cure: look at the coordinators that run: one is old
+    "#]]
+    .assert_eq(&render::finding::text(&issues));
+}
+
+#[test]
+fn a_host_that_may_not_take_part_says_why_and_what_to_type() {
+    let record = record(Goal::Running, true);
+    let inventory = inventory(&record.blueprint, |member| running(&record.blueprint, member));
+    let bar = Bar { what: "is quarantined: by alice".into(), cure: "muster host approve server1".into() };
+    let issues = status(&record, None, &inventory, &Bars::from([("server1".parse().unwrap(), bar)])).issues;
+    expect![[r#"
+        [FATAL] HOST_BARRED: server1 agent: the host is quarantined: by alice; its redis-servers may well be running
+                cure: muster host approve server1
     "#]]
     .assert_eq(&render::finding::text(&issues));
 }
@@ -212,7 +225,7 @@ fn a_failover_before_it_was_formed_is_formations_to_say() {
         (view(&mut status).role, view(&mut status).link_up) = (Role::Replica { master: id(3) }, true);
         status
     });
-    assert!(status(&record, None, &inventory).issues.is_empty());
+    assert!(status(&record, None, &inventory, &Bars::new()).issues.is_empty());
 }
 
 #[test]

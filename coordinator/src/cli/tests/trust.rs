@@ -336,7 +336,10 @@ async fn a_rotation_is_followed_and_says_what_comes_next() {
     let world = world();
     {
         let mut script = world.fake.script();
-        script.streams = [vec![event(1, "ACCEPT", Running, 2, ""), event(2, "OVERLAP", Done, 6, "")]].into();
+        let begun = vec![event(1, "ADD", Running, 2, ""), event(2, "OVERLAP", Running, 6, "")];
+        let finished = vec![event(3, "RETIRE", Running, 0, ""), event(4, "DONE", Done, 6, "")];
+        let whole = begun.iter().chain(&finished).cloned().collect();
+        script.streams = [begun, whole].into();
         script.operations = [Ok(Operation { kind: "rotate".into(), ..done() })].into();
     }
     check(
@@ -349,8 +352,8 @@ async fn a_rotation_is_followed_and_says_what_comes_next() {
           muster credentials finish orders
         --- stderr
         operation 0199a2b4-0000-7000-8000-000000000001 (Ctrl-C stops watching, not the work)
-        ACCEPT 2/6
-        OVERLAP 6/6 [done]
+        ADD 2/6
+        OVERLAP 6/6
         --- exit 0
     "#]],
     );
@@ -361,8 +364,8 @@ async fn a_rotation_is_followed_and_says_what_comes_next() {
         The old secrets of orders are no longer accepted.
         --- stderr
         operation 0199a2b4-0000-7000-8000-000000000001 (Ctrl-C stops watching, not the work)
-        ACCEPT 2/6
-        OVERLAP 6/6 [done]
+        RETIRE 0/6
+        DONE 6/6 [done]
         --- exit 0
     "#]],
     );

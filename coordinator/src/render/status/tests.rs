@@ -71,6 +71,7 @@ pub(crate) fn healthy() -> GetStatusResponse {
             instances: 6,
             cluster_id: "c0ffee".into(),
             formed_unix_ms: 1_795_384_802_345,
+            rotation: String::new(),
         }),
         instances: vec![
             instance(0, 1, 7000, 0, None),
@@ -205,6 +206,7 @@ fn a_status_is_a_document() {
           "cluster_id": "c0ffee",
           "incarnation": 1,
           "state": "formed",
+          "rotation": null,
           "instances": [
             {
               "host": "server1",
