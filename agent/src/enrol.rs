@@ -74,8 +74,8 @@ impl EnrolError {
                     .into(),
             ),
             Self::Dial(_, error) if error.is_distrust() => Some(
-                "is the token of this coordinator, and made after its authority was exchanged last? on the coordinator: \
-                 muster token create"
+                "is the token of this coordinator, and made after its authority was exchanged last? on the \
+                 coordinator: muster token create"
                     .into(),
             ),
             Self::Dial(..) => Some("is the coordinator up, and `coordinator` in the agent's config right?".into()),

@@ -78,8 +78,8 @@ impl Link {
         Self { endpoint, papers, hello, published, events, tasks }
     }
 
-    /// Dials until told to stop. The backoff has jitter and begins anew after every session that got an answer, and when
-    /// this host is enrolled.
+    /// Dials until told to stop. The backoff has jitter and begins anew after every session that got an answer, and
+    /// when this host is enrolled.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let news = self.papers.news();
         if let Err(error) = &news {

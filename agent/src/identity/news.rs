@@ -1,4 +1,4 @@
-//! That a file has come into a directory, as an event: an agent that waits to be enrolled need not look again and again.
+//! That a file has come into a directory, as an event: who waits to be enrolled need not look again and again.
 
 use std::{
     ffi::OsString,
