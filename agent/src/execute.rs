@@ -10,6 +10,7 @@ use crate::{
     layout::InstanceDir,
     process::{Process, SpawnError},
     reconcile::Step,
+    strangers::Crowd,
 };
 
 /// What a step has brought about.
@@ -79,7 +80,7 @@ pub fn perform(step: &Step, dir: &InstanceDir, tools: &Tools) -> Result<Done, St
             dir.latch(stamp).map_err(write(dir.path()))?;
             Ok(Done::Changed)
         }
-        Step::SetAside { stamp } => match Process::find(dir) {
+        Step::SetAside { stamp } => match Process::find(dir, || Crowd::default().strangers(dir, &[])).0 {
             crate::process::Found::Nothing => dir.set_aside(stamp).map(Done::Aside).map_err(write(dir.path())),
             _ => Err(StepError::Busy(dir.path())),
         },

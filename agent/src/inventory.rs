@@ -4,21 +4,24 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use muster_proto::{
-    ClusterAssignment, ClusterName, HostAssignment, InstanceAssignment, NodeId, NodeView, Port, PortSet, PortUse, Role,
-    Sha256, Topology, view,
+    ClusterAssignment, ClusterName, HostAssignment, InstanceAssignment, InstanceState, NodeId, NodeView, Port, PortSet,
+    PortUse, Role, Sha256, Topology, view,
 };
 use tokio::task::AbortHandle;
 
 use crate::{
     conf::{self, Keeps},
+    evidence::Clue,
     layout::{Directory, InstanceDir, Layout},
-    process::{Found, Process},
+    process::{self, Found, Process},
     reconcile::{Answer, ProcessSeen, Seen},
-    restart::{Load, Past, Stake},
+    restart::{Load, Past, Stake, Word},
+    strangers::Crowd,
 };
 
 /// How long a look at a directory holds while its server runs: nobody but us has a reason to change it.
@@ -31,14 +34,20 @@ pub struct Instance {
     pub dir: InstanceDir,
     /// Its server, when there is one of ours.
     pub process: Option<Process>,
-    /// What holds its lock, when that is not ours.
-    pub unknown: Option<String>,
+    /// What is there, when it is not ours.
+    pub other: Option<ProcessSeen>,
+    /// What that is known by.
+    pub clues: Vec<Clue>,
     /// What it says.
     pub answer: Answer,
     /// Its last view, and when that was taken.
     pub view: Option<(NodeView, Instant)>,
     /// Earlier processes.
     pub past: Past,
+    /// An operator has said by name that it is to be started whatever it has to load; until it is.
+    pub overruled: bool,
+    /// What was said of it last, and since when.
+    pub said: (InstanceState, String, Instant),
     /// How often we started it.
     pub starts: u32,
     /// The last failed step here.
@@ -58,6 +67,8 @@ pub struct Inventory {
     instances: BTreeMap<Port, Instance>,
     /// Who serves a cluster's slots, as the coordinator has heard, and when that was told.
     leaders: BTreeMap<ClusterName, (BTreeSet<NodeId>, Duration)>,
+    /// The coordinator's, on what is started after a boot.
+    word: Word,
     offered: Vec<(Port, PortUse)>,
     offered_at: Option<Instant>,
 }
@@ -70,6 +81,7 @@ impl Inventory {
             born: Instant::now(),
             instances: BTreeMap::new(),
             leaders: BTreeMap::new(),
+            word: Word::Awaited,
             offered: Vec::new(),
             offered_at: None,
         }
@@ -94,8 +106,12 @@ impl Inventory {
     /// Looks at every port of the assignment.
     pub fn look(&mut self, assignment: &HostAssignment) -> BTreeMap<Port, Seen> {
         let ports = assignment.by_port();
-        for port in ports.keys() {
-            self.instance(*port).look();
+        let crowd = Crowd::default();
+        for (port, (cluster, wanted)) in &ports {
+            let member = cluster.member(wanted.node_id);
+            let places =
+                member.map(|member| [member.port.get(), member.bus_port].map(|port| (member.address, port).into()));
+            self.instance(*port).look(&crowd, &places.into_iter().flatten().collect::<Vec<_>>());
         }
         let seen = |(port, (cluster, wanted)): (Port, (&ClusterAssignment, &InstanceAssignment))| {
             let instance = self.instances.get(&port)?;
@@ -125,6 +141,11 @@ impl Inventory {
         self.instances.values_mut().for_each(|instance| instance.looked = None);
     }
 
+    /// The coordinator was heard.
+    pub fn told(&mut self, word: Word) {
+        self.word = word;
+    }
+
     /// The coordinator has heard who serves all slots of a cluster.
     pub fn led_by(&mut self, cluster: ClusterName, leaders: BTreeSet<NodeId>) {
         let now = self.now();
@@ -138,7 +159,7 @@ impl Inventory {
         let before =
             instance.dir.nodes_conf().ok().and_then(|text| topology(&text)).unwrap_or_else(|| cluster.topology());
         let siblings = cluster.instances.iter().filter(|sibling| sibling.node_id != id);
-        let ended = instance.past.exits.last().copied().unwrap_or_default();
+        let ended = instance.past.last().unwrap_or_default();
         let views = siblings.filter_map(|sibling| {
             let sibling = self.instances.get(&sibling.port)?;
             let (view, at) = sibling.view.as_ref().filter(|_| matches!(sibling.answer, Answer::View(_)))?;
@@ -155,6 +176,8 @@ impl Inventory {
             leads: owns_slots(&before, id) && before.nodes().iter().any(|node| node.role.master() == Some(id)),
             load: load(&instance.dir, conf::keeps(&cluster.settings)),
             replaced: views.into_iter().any(replaced) || elsewhere,
+            overruled: instance.overruled,
+            word: if process::ran_in_this_boot(&instance.dir) { Word::Given } else { self.word },
         }
     }
 }
@@ -164,10 +187,13 @@ impl Instance {
         Self {
             dir,
             process: None,
-            unknown: None,
+            other: None,
+            clues: Vec::new(),
             answer: Answer::Silent("not asked yet".into()),
             view: None,
             past: Past::default(),
+            overruled: false,
+            said: (InstanceState::Unknown, String::new(), Instant::now()),
             starts: 0,
             failed: None,
             applied: None,
@@ -176,21 +202,34 @@ impl Instance {
         }
     }
 
-    fn look(&mut self) {
+    fn look(&mut self, crowd: &Crowd, places: &[SocketAddr]) {
         let fresh = self.looked.as_ref().is_some_and(|(_, at)| at.elapsed() < LOOK_HOLDS);
         if self.process.is_some() && fresh {
             return;
         }
         self.looked = Some((self.dir.look(), Instant::now()));
         if self.process.is_none() {
-            (self.process, self.unknown) = match Process::find(&self.dir) {
+            let (found, clues) = Process::find(&self.dir, || crowd.strangers(&self.dir, places));
+            self.clues = clues;
+            (self.process, self.other) = match found {
                 Found::Nothing => (None, None),
                 Found::Ours(process) => {
                     self.applied = None;
                     (Some(process), None)
                 }
-                Found::Unknown(why) => (None, Some(why)),
+                Found::Foreign(who) => (None, Some(ProcessSeen::Foreign(who))),
+                Found::Unknown(why) => (None, Some(ProcessSeen::Unknown(why))),
             };
+        }
+    }
+
+    /// Whose its process is, in a word.
+    pub fn standing(&self) -> &'static str {
+        match (&self.process, &self.other) {
+            (Some(_), _) => "ours",
+            (None, None) => "gone",
+            (None, Some(ProcessSeen::Foreign(_))) => "foreign",
+            (None, Some(_)) => "unknown",
         }
     }
 
@@ -200,15 +239,22 @@ impl Instance {
     }
 
     fn seen(&self, stake: impl FnOnce() -> Stake) -> Seen {
-        let process = match (&self.process, &self.unknown) {
+        let process = match (&self.process, &self.other) {
             (Some(process), _) => {
                 ProcessSeen::Ours { pid: process.pid(), stopping: process.stopping.map(|since| since.elapsed()) }
             }
-            (None, Some(why)) => ProcessSeen::Unknown(why.clone()),
+            (None, Some(other)) => other.clone(),
             (None, None) => ProcessSeen::None,
         };
         let directory = self.looked.as_ref().map_or(Directory::Free, |(directory, _)| directory.clone());
-        let idle = Stake { formed: false, leads: false, load: Load::Nothing, replaced: false };
+        let idle = Stake {
+            formed: false,
+            leads: false,
+            load: Load::Nothing,
+            replaced: false,
+            overruled: false,
+            word: Word::Given,
+        };
         Seen {
             stake: if process == ProcessSeen::None && matches!(directory, Directory::Stamped(_)) {
                 stake()

@@ -7,25 +7,27 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{File, OpenOptions},
     io,
+    os::unix::process::ExitStatusExt as _,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
-use muster_proto::{
-    ClusterName, Generation, Hello, HostAssignment, NodeId, PROTOCOL, Port, Report, Server, VERSION, wire,
-};
+use muster_proto::{ClusterName, Generation, Hello, HostAssignment, NodeId, PROTOCOL, Port, Report, VERSION, wire};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
     time::sleep_until,
 };
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
+use self::binary::Binary;
 use crate::{
     certify::{Certificates, Certifier},
     config::Config,
+    evidence,
     execute::{self, Done, Tools},
     identity::Papers,
     inventory::{Instance, Inventory},
@@ -34,10 +36,13 @@ use crate::{
     link::Link,
     process,
     reconcile::{self, Answer, Rules, Step, Verdict},
-    report, restart, survey,
+    report,
+    restart::{self, Ending, Exit, Word},
     tasks::Tasks,
     watch::{self as watching, Expected},
 };
+
+mod binary;
 
 /// The longest time without a pass.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -59,6 +64,8 @@ pub enum Event {
     Answered(Port, i32, Answer),
     /// Instances have other certificates than before.
     Certified,
+    /// The coordinator does not let this host take part.
+    Barred,
 }
 
 /// The outcome of the last pass.
@@ -88,15 +95,10 @@ pub struct Keeper {
     refusal: Option<String>,
     /// What could not be kept for want of disk, and when that was tried. Nobody sends it again while the stream lasts.
     unkept: Option<(wire::Desired, Instant)>,
+    /// The kernel's count of processes killed for lack of memory, as it was at the last pass.
+    oom_kills: u64,
     /// Held as long as we live: one agent to a base directory.
     _lock: File,
-}
-
-/// The server binary as last asked for its version; asked again when the file has changed.
-struct Binary {
-    found: Result<Server, String>,
-    file: Option<(u64, std::time::SystemTime)>,
-    asked: Option<Instant>,
 }
 
 impl Keeper {
@@ -125,7 +127,7 @@ impl Keeper {
             term: ledger.term(),
             pid: i32::try_from(std::process::id()).unwrap_or(0),
         };
-        let server = Binary { found: Err("not looked for yet".into()), file: None, asked: None };
+        let server = Binary::unknown();
         let report = Report {
             term: ledger.term(),
             received: ledger.generation(),
@@ -175,6 +177,7 @@ impl Keeper {
             received,
             refusal: None,
             unkept: None,
+            oom_kills: process::oom_kills(),
             _lock: lock,
         })
     }
@@ -218,7 +221,12 @@ impl Keeper {
     /// Takes note of what has happened. Whether that is worth a pass: an instance that says what it said before is not.
     fn take_in(&mut self, event: Event) -> bool {
         match event {
+            Event::Barred => {
+                self.inventory.told(Word::Refused);
+                true
+            }
             Event::Desired(desired) => {
+                self.inventory.told(Word::Given);
                 self.offered(&desired);
                 true
             }
@@ -277,14 +285,19 @@ impl Keeper {
         let status = instance.process.take().and_then(|mut process| process.reap());
         let asked = instance.view.is_some() || matches!(instance.answer, Answer::Loading);
         let words = execute::last_words(&instance.dir);
-        instance.past.stillborn = (!asked || restart::is_conf_error(&words)).then(|| words.clone());
-        instance.past.exits.retain(|exit| *exit + restart::LOOP_SPAN > now);
-        instance.past.exits.push(now);
+        let short = process::oom_kills() > self.oom_kills;
+        let ending = match status {
+            Some(status) if status.signal() == Some(9) && short => Ending::OutOfMemory,
+            Some(status) => status.signal().map_or(Ending::Code(status.code().unwrap_or(0)), Ending::Signal),
+            None if short => Ending::OutOfMemory,
+            None => Ending::Unseen,
+        };
+        let exit = Exit { at: now, ending, jitter: Uuid::new_v4().as_bytes()[0] };
+        instance.past.ended(exit, (!asked || restart::is_conf_error(&words)).then(|| words.clone()));
         instance.answer = Answer::Silent("it has ended".into());
         instance.unwatch();
         instance.forget_look();
-        let how = status.map_or_else(|| "ended".to_owned(), |status| status.to_string());
-        tracing::warn!(%port, pid, "the server has ended ({how}); its last words: {words}");
+        tracing::warn!(%port, pid, "the server has ended ({ending}); its last words: {words}");
     }
 
     async fn passes(&mut self) {
@@ -301,6 +314,7 @@ impl Keeper {
     /// Inventory, reconcile, execute, report. Whether anything was done, so that another pass may find more.
     async fn pass(&mut self) -> bool {
         self.server.refresh(&self.config).await;
+        self.oom_kills = process::oom_kills();
         let assignment = self.assignment.borrow().clone();
         let seen = self.inventory.look(&assignment);
         self.watch_servers(&assignment);
@@ -333,11 +347,12 @@ impl Keeper {
     }
 
     /// Logs a reason when it changes, never every time.
-    fn say(&self, verdicts: &BTreeMap<Port, Verdict>) {
+    fn say(&mut self, verdicts: &BTreeMap<Port, Verdict>) {
         for (port, verdict) in verdicts {
-            let before = self.verdicts.get(port).map(|before| (before.state, before.reason.as_str()));
-            if before != Some((verdict.state, verdict.reason.as_str())) {
+            let said = &mut self.inventory.instance(*port).said;
+            if (said.0, said.1.as_str()) != (verdict.state, verdict.reason.as_str()) {
                 tracing::info!(%port, state = verdict.state.word(), "{}", verdict.reason);
+                *said = (verdict.state, verdict.reason.clone(), Instant::now());
             }
         }
     }
@@ -398,10 +413,12 @@ impl Keeper {
 
 impl Instance {
     fn began(&mut self, process: process::Process) {
+        self.clues = evidence::born(process.pid());
         self.process = Some(process);
         self.answer = Answer::Silent("it has just been started".into());
         self.view = None;
         self.past.stillborn = None;
+        self.overruled = false;
         self.starts += 1;
         self.unwatch();
     }
@@ -418,28 +435,6 @@ impl Instance {
             }
             (Step::Kill, Some(process)) => process.kill(),
             _ => Ok(()),
-        }
-    }
-}
-
-impl Binary {
-    async fn refresh(&mut self, config: &Config) {
-        let path = match &self.found {
-            Ok(server) => Some(PathBuf::from(&server.path)),
-            Err(_) => None,
-        };
-        let file = path.and_then(|path| {
-            let meta = std::fs::metadata(path).ok()?;
-            Some((meta.len(), meta.modified().ok()?))
-        });
-        let due = self.asked.is_none_or(|at| at.elapsed() >= RETRY);
-        if (file.is_none() && due) || (file.is_some() && file != self.file) {
-            self.asked = Some(Instant::now());
-            self.found = survey::server(config).await;
-            self.file = self.found.as_ref().ok().and_then(|server| {
-                let meta = std::fs::metadata(&server.path).ok()?;
-                Some((meta.len(), meta.modified().ok()?))
-            });
         }
     }
 }

@@ -120,6 +120,11 @@ impl Layout {
         Ok(Self { base: base.to_owned(), run_as })
     }
 
+    /// To be looked at, and not to be changed: whatever is there, ours or not.
+    pub fn at(base: &Path, run_as: Option<RunAs>) -> Self {
+        Self { base: base.to_owned(), run_as }
+    }
+
     /// Clears away what a crash left half made: never in place, never run, nothing but files that we rendered. For the
     /// one agent of the base directory alone.
     pub fn clear_staging(&self) -> io::Result<()> {

@@ -1,8 +1,9 @@
 //! The agent of one server.
 //!
 //! The whole program is one sentence: **inventory → reconcile → execute → report**. What is here, what to do about it,
-//! do it, say it. Only [`inventory`], [`execute`], [`survey`], [`process`], [`tree`], [`talk`], [`watch`] and
-//! [`link`] touch the world; [`reconcile`], [`restart`] and [`conf`] are functions of values.
+//! do it, say it. Only [`inventory`], [`execute`], [`survey`], [`process`], [`strangers`], [`tree`], [`talk`],
+//! [`watch`] and [`link`] touch the world; [`reconcile`], [`restart`], [`evidence`] and [`conf`] are functions of
+//! values.
 //!
 //! The agent starts, adopts and stops redis-server processes of its own. It never stops one because it lost the
 //! coordinator, never touches a directory without its stamp, and never starts a second server in a directory.
@@ -16,6 +17,7 @@ pub mod config;
 pub mod dial;
 pub mod durable;
 pub mod enrol;
+pub mod evidence;
 pub mod execute;
 pub mod identity;
 pub mod inventory;
@@ -24,12 +26,14 @@ pub mod layout;
 pub mod ledger;
 pub mod link;
 pub mod process;
+pub mod ps;
 pub mod reconcile;
 pub mod report;
 pub mod restart;
 #[cfg(test)]
 mod samples;
 pub mod smoke;
+pub mod strangers;
 pub mod survey;
 pub mod talk;
 pub mod tasks;

@@ -9,7 +9,7 @@ use std::{
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use muster_proto::{
     Hello, Report, Term,
-    failure::Failure,
+    failure::{Failure, Reason},
     wire::{self, agent_link_client::AgentLinkClient, from_agent, task_result::Outcome, to_agent},
 };
 use tokio::{
@@ -65,6 +65,15 @@ enum Ended {
     OldCoordinator { offered: Term, obeyed: Term },
 }
 
+impl Ended {
+    /// Whether the coordinator was reached, and does not let this host take part.
+    fn is_bar(&self) -> bool {
+        let Self::Stream(status) = self else { return false };
+        let bars = [Reason::HostPending, Reason::HostQuarantined, Reason::HostRevoked];
+        Failure::from_status(status).is_some_and(|failure| bars.into_iter().any(|bar| failure.is(bar)))
+    }
+}
+
 impl Link {
     /// Ready to dial.
     pub fn new(
@@ -108,6 +117,9 @@ impl Link {
             if matches!(ended, Ended::Renewed) {
                 tracing::info!(coordinator = %self.endpoint, "{ended}; dialling again with it");
                 continue;
+            }
+            if ended.is_bar() {
+                let _ = self.events.send(Event::Barred).await;
             }
             let words = describe(&ended);
             if words != said {

@@ -64,6 +64,25 @@ EXIT CODES: 0 enrolled, 1 refused, 2 failed, 64 bad usage or config")]
         #[arg(long)]
         new_key: bool,
     },
+    /// Show whose the process at every port is, and what that is known by.
+    ///
+    /// Needs neither a coordinator nor a running agent, and changes nothing. *ours* is supervised by the agent; *gone*
+    /// means that the lock of the port is free; *foreign* (somebody else has the port or the directory) and *unknown*
+    /// (the lock is held, and what is marked (!) speaks against its being ours) are left alone. As root: others cannot
+    /// look into the servers.
+    #[command(after_help = "EXAMPLES:
+  muster-agent ps
+  muster-agent --config /etc/muster/agent.toml ps --json | jq '.processes[] | select(.standing == \"ours\") | .pid'
+
+JSON: {\"processes\": [{\"port\", \"standing\": \"ours|gone|foreign|unknown\", \"pid\", \"cluster\",
+       \"node_id\", \"life\", \"directory\", \"reason\", \"evidence\": [...]}]}
+
+EXIT CODES: 0 shown, 64 bad usage or config")]
+    Ps {
+        /// One JSON document, for scripts
+        #[arg(long)]
+        json: bool,
+    },
     /// Read the config, say what is wrong with it or what it means, and do nothing else.
     CheckConfig,
 }
@@ -86,6 +105,14 @@ fn main() -> ExitCode {
     match args.command {
         Some(Command::CheckConfig) => {
             println!("{} is a good agent config: {config}", args.config.display());
+            return ExitCode::SUCCESS;
+        }
+        Some(Command::Ps { json }) => {
+            let processes = muster_agent::ps::look(&config);
+            match serde_json::to_string_pretty(&processes) {
+                Ok(document) if json => println!("{document}"),
+                _ => print!("{processes}"),
+            }
             return ExitCode::SUCCESS;
         }
         Some(Command::Enrol { again, new_key }) => return enrol(&config, Ways { again, new_key }),

@@ -4,7 +4,7 @@
 //! when the whole tree is gone (flock(2): the lock belongs to the open file description, which fork shares). So a
 //! second server in a directory cannot be started, whatever this agent remembers. What it does remember is written
 //! down in two steps, before the fork (intent: the nonce) and after it (identity: pid, boot, start ticks), and
-//! believed only where the kernel says the same.
+//! is never believed against the kernel ([`evidence`](crate::evidence)).
 //!
 //! Locks and records lie in directories that are ours alone. The directory that a server is started in is the servers'
 //! user's, and is touched only through the descriptor that it was opened with once.
@@ -28,30 +28,18 @@ use nix::{
     unistd::setsid,
 };
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use serde::{Deserialize, Serialize};
 use tokio::io::{Interest, unix::AsyncFd};
 use uuid::Uuid;
 
-use crate::{config::RunAs, durable, layout::InstanceDir};
+use crate::{
+    config::RunAs,
+    durable,
+    evidence::{Clue, Facts, Identity, Judgement, Lock, Record, Sighting, Standing, Written, judge},
+    layout::InstanceDir,
+};
 
 /// Carries the nonce of a spawn. `set-proc-title no` keeps the server from overwriting its environment.
 pub const NONCE: &str = "MUSTER_SPAWN";
-
-/// What is known of a port's process, on disk.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Record {
-    nonce: Uuid,
-    boot_id: String,
-    /// Missing between intent and identity.
-    identity: Option<Identity>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Identity {
-    pid: i32,
-    /// Since boot, in clock ticks (field 22 of /proc/PID/stat): a pid that is used again has another.
-    start_ticks: u64,
-}
 
 /// A server of ours.
 #[derive(Debug)]
@@ -71,6 +59,8 @@ pub enum Found {
     Nothing,
     /// A server of ours.
     Ours(Process),
+    /// The lock is free, and somebody else has the port or the directory.
+    Foreign(String),
     /// The lock is held, and not provably by one of ours.
     Unknown(String),
 }
@@ -136,20 +126,30 @@ impl Process {
         Ok(Self { pid, pidfd, child: Some(child), stopping: None })
     }
 
-    /// Looks whether a server of ours runs at that port.
-    pub fn find(dir: &InstanceDir) -> Found {
-        match lock_holder(&dir.lock()) {
-            Ok(Holder::Nobody) => Found::Nothing,
-            Ok(Holder::Pid(pid)) => match recognise(dir, pid) {
-                Ok(pidfd) => Found::Ours(Self { pid, pidfd, child: None, stopping: None }),
-                Err(why) => Found::Unknown(format!("{} is held by pid {pid}, which {why}", dir.lock().display())),
+    /// Looks whose the process at that port is; where nothing runs, whether `strangers` are there. Changes nothing.
+    pub fn find(dir: &InstanceDir, strangers: impl FnOnce() -> Vec<String>) -> (Found, Vec<Clue>) {
+        let unknown = |why: String| Found::Unknown(format!("{} {why}", dir.lock().display()));
+        let (lock, pidfd) = match lock_holder(&dir.lock()) {
+            Ok(Holder::Nobody) => (Lock::Free, None),
+            Ok(Holder::Hidden) => (Lock::Hidden, None),
+            Ok(Holder::Pid(pid)) => match sight(pid) {
+                Some((pidfd, seen)) => (Lock::Held(pid, Some(seen)), Some(pidfd)),
+                None => (Lock::Held(pid, None), None),
             },
-            Ok(Holder::Hidden) => Found::Unknown(format!(
-                "{} is held by a process that is not to be seen from here",
-                dir.lock().display()
-            )),
-            Err(error) => Found::Unknown(format!("{}: {error}", dir.lock().display())),
-        }
+            Err(error) => return (unknown(format!("is not to be read: {error}")), Vec::new()),
+        };
+        let strangers = if lock == Lock::Free { strangers() } else { Vec::new() };
+        let written = Record::read(&dir.record());
+        let Judgement { standing, clues } =
+            judge(&Facts { boot_id: boot_id(), home: dir.inode(), written, lock, strangers });
+        let found = match (standing, pidfd) {
+            (Standing::Ours(pid), Some(pidfd)) => Found::Ours(Self { pid, pidfd, child: None, stopping: None }),
+            (Standing::Gone, _) => Found::Nothing,
+            (Standing::Foreign(who), _) => Found::Foreign(who),
+            (Standing::Unknown(why), _) => unknown(why),
+            (Standing::Ours(pid), None) => unknown(format!("is held by pid {pid}, which has just gone")),
+        };
+        (found, clues)
     }
 
     /// Its process id.
@@ -189,9 +189,25 @@ impl Record {
         durable::write(path, &serde_json::to_vec(self).map_err(io::Error::other)?, 0o600)
     }
 
-    fn read(path: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(path).ok()?).ok()
+    fn read(path: &Path) -> Written {
+        match fs::read(path).map(|bytes| serde_json::from_slice(&bytes)) {
+            Ok(Ok(record)) => Written::Record(record),
+            Ok(Err(_)) => Written::Torn,
+            Err(_) => Written::Nothing,
+        }
     }
+}
+
+/// Whether the server at that port was started since the machine has booted.
+pub fn ran_in_this_boot(dir: &InstanceDir) -> bool {
+    matches!(Record::read(&dir.record()), Written::Record(record) if record.boot_id == boot_id())
+}
+
+/// How many processes the kernel has killed for lack of memory since it booted (/proc/vmstat, Linux 4.13); of which
+/// cgroup or whether of ours it does not say.
+pub fn oom_kills() -> u64 {
+    let vmstat = fs::read_to_string("/proc/vmstat").unwrap_or_default();
+    vmstat.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok()).unwrap_or(0)
 }
 
 /// Whether a unix socket's other end is a process's. To be asked before a password is said: what is called redis.sock
@@ -256,36 +272,17 @@ fn lock_holder(path: &Path) -> io::Result<Holder> {
     })
 }
 
-/// Believes that a lock holder is the server we started here only if the kernel agrees on every count. The pidfd comes
-/// first: whatever is read after it is about that very process.
-fn recognise(dir: &InstanceDir, pid: i32) -> Result<OwnedFd, String> {
-    let record = Record::read(&dir.record()).ok_or_else(|| {
-        format!("nothing is written down about (hint: was it lost? `kill {pid}`, and the agent starts its own again)")
-    })?;
-    let pidfd = open_pidfd(pid).map_err(|_| "is gone; a child of it still lives".to_owned())?;
-    if record.boot_id != boot_id() {
-        return Err("was started in another boot".into());
-    }
-    let process = procfs::process::Process::new(pid).map_err(|error| format!("cannot be looked at: {error}"))?;
-    let stat = process.stat().map_err(|error| format!("cannot be looked at: {error}"))?;
-    if stat.state == 'Z' {
-        return Err("has ended; a child of it still lives".into());
-    }
-    if record.identity.is_some_and(|known| known != Identity { pid, start_ticks: stat.starttime }) {
-        return Err(format!("({}) is not the one that was started", stat.comm));
-    }
-    let environment = process.environ().map_err(|error| format!("does not show its environment: {error}"))?;
-    let nonce = environment.get(std::ffi::OsStr::new(NONCE)).map(|nonce| nonce.to_string_lossy().into_owned());
-    // Redis before 6.2 writes its title over its environment; there, pid and start ticks have to do.
-    let overwritten = nonce.is_none() && record.identity.is_some();
-    if nonce != Some(record.nonce.to_string()) && !overwritten {
-        return Err(format!("({}) does not carry the nonce that was written down", stat.comm));
-    }
+/// What the kernel says of a process, and the pidfd that it was looked at through. That comes first: what is read after
+/// it is about that very process.
+fn sight(pid: i32) -> Option<(OwnedFd, Sighting)> {
+    let pidfd = open_pidfd(pid).ok()?;
+    let process = procfs::process::Process::new(pid).ok()?;
+    let stat = process.stat().ok()?;
+    let nonce = process.environ().map_err(|error| error.to_string()).map(|environment| {
+        environment.get(std::ffi::OsStr::new(NONCE)).map(|nonce| nonce.to_string_lossy().into_owned())
+    });
     let cwd = fs::metadata(format!("/proc/{pid}/cwd")).ok().map(|meta| (meta.dev(), meta.ino()));
-    if cwd.is_none() || cwd != dir.inode() {
-        return Err(format!("({}) works in another directory", stat.comm));
-    }
-    Ok(pidfd)
+    Some((pidfd, Sighting { comm: stat.comm, state: stat.state, start_ticks: stat.starttime, nonce, cwd }))
 }
 
 fn start_ticks(pid: i32) -> Option<u64> {

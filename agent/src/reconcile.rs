@@ -7,7 +7,8 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use muster_proto::{
-    ClusterAssignment, HostAssignment, InstanceAssignment, InstanceState, NodeView, Port, ServerVersion, Sha256, Want,
+    ClusterAssignment, Condition, HostAssignment, InstanceAssignment, InstanceState, NodeView, Port, ServerVersion,
+    Sha256, Want,
 };
 
 use crate::{
@@ -17,6 +18,9 @@ use crate::{
     layout::{Directory, Stamp},
     restart::{self, Past, Restart, Stake},
 };
+
+/// Who is in the way leaves without telling us.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The process at a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +34,8 @@ pub enum ProcessSeen {
         /// It was told to stop, this long ago.
         stopping: Option<Duration>,
     },
+    /// The lock is free, and somebody else has the port or the directory; who. Left alone.
+    Foreign(String),
     /// The lock is held, and not provably by a server of ours. Left alone.
     Unknown(String),
 }
@@ -131,6 +137,8 @@ pub struct Verdict {
     pub step: Option<Step>,
     /// When to look again, counted from the agent's start, if nothing happens before.
     pub wake: Option<Duration>,
+    /// What keeps it, where that has a name.
+    pub condition: Option<Condition>,
 }
 
 /// What does not change between two passes.
@@ -151,11 +159,11 @@ impl Verdict {
     }
 
     fn fine(state: InstanceState) -> Self {
-        Self { state, reason: String::new(), step: None, wake: None }
+        Self::wait(state, "")
     }
 
     fn wait(state: InstanceState, reason: impl Into<String>) -> Self {
-        Self { state, reason: reason.into(), step: None, wake: None }
+        Self { state, reason: reason.into(), step: None, wake: None, condition: None }
     }
 
     fn blocked(reason: impl Into<String>) -> Self {
@@ -168,6 +176,10 @@ impl Verdict {
 
     fn at(self, wake: Duration) -> Self {
         Self { wake: Some(wake), ..self }
+    }
+
+    fn called(self, condition: Condition) -> Self {
+        Self { condition: Some(condition), ..self }
     }
 }
 
@@ -220,12 +232,18 @@ struct Case<'a> {
 
 impl Case<'_> {
     fn judge(&self) -> Verdict {
-        if let ProcessSeen::Unknown(why) = &self.seen.process {
-            return Verdict::wait(InstanceState::Unknown, why.clone()).at(self.now + Duration::from_secs(1));
-        }
-        match self.instance.want {
-            Want::SetAside => self.set_aside(),
-            Want::Prepared | Want::Running => self.bring_up(),
+        let again = self.now + LOOK_AGAIN;
+        match (&self.seen.process, self.instance.want) {
+            (ProcessSeen::Unknown(why), _) => {
+                Verdict::wait(InstanceState::Unknown, why.clone()).called(Condition::Unrecognised).at(again)
+            }
+            // Whether a stranger is in the directory, and not just at the port, is looked at again before it is moved.
+            (_, Want::SetAside) => self.set_aside(),
+            (ProcessSeen::Foreign(who), _) => {
+                let why = format!("somebody else is here, and is left alone: {who}");
+                Verdict::blocked(why).called(Condition::Foreign).at(again)
+            }
+            (_, Want::Prepared | Want::Running) => self.bring_up(),
         }
     }
 
@@ -297,7 +315,7 @@ impl Case<'_> {
             )),
             Directory::Free => match self.seen.process {
                 ProcessSeen::Ours { pid, .. } => self.bereft(pid),
-                ProcessSeen::None | ProcessSeen::Unknown(_) => self.prepare(wanted),
+                ProcessSeen::None | ProcessSeen::Foreign(_) | ProcessSeen::Unknown(_) => self.prepare(wanted),
             },
         }
     }
@@ -343,7 +361,7 @@ impl Case<'_> {
         if self.cluster.formed && !stamp.formed {
             let state = match self.seen.process {
                 ProcessSeen::Ours { pid, .. } => self.alive(pid).state,
-                ProcessSeen::None | ProcessSeen::Unknown(_) => InstanceState::Down,
+                ProcessSeen::None | ProcessSeen::Foreign(_) | ProcessSeen::Unknown(_) => InstanceState::Down,
             };
             return Verdict::act(state, "noting that it is formed", Step::Latch { stamp: stamp.clone() });
         }
@@ -407,8 +425,9 @@ impl Case<'_> {
                 "starting it",
                 Step::Start { files, applied: live.map(|live| live.fingerprint) },
             ),
-            Restart::At(due, why) => Verdict::wait(InstanceState::Down, why).at(due),
-            Restart::Held(why) => Verdict::blocked(why),
+            Restart::At(due, condition @ Condition::ConfError, why) => Verdict::blocked(why).called(condition).at(due),
+            Restart::At(due, condition, why) => Verdict::wait(InstanceState::Down, why).called(condition).at(due),
+            Restart::Held(condition, why) => Verdict::blocked(why).called(condition),
         }
     }
 }

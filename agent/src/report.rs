@@ -1,9 +1,13 @@
 //! What is said of this host: verdicts and views as one report.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use muster_proto::{
-    ClusterAssignment, Generation, HostAssignment, InstanceAssignment, InstanceState, InstanceStatus, NodeView, Port,
+    Account, ClusterAssignment, Generation, HostAssignment, InstanceAssignment, InstanceState, InstanceStatus,
+    NodeView, Port,
 };
 
 use crate::{
@@ -27,6 +31,7 @@ pub fn blank(config: &Config, cluster: &ClusterAssignment, wanted: &InstanceAssi
         starts: 0,
         life: wanted.life,
         node_id: wanted.node_id,
+        account: Account::default(),
     }
 }
 
@@ -52,7 +57,8 @@ pub fn instances(
 ) -> Vec<InstanceStatus> {
     let one = |(port, (cluster, wanted)): (Port, (&ClusterAssignment, &InstanceAssignment))| {
         let (seen, verdict, instance) = (seen.get(&port)?, verdicts.get(&port)?, inventory.get(port)?);
-        Some(status(blank(config, cluster, wanted), seen, verdict, instance))
+        let account = account(verdict, instance, inventory.now());
+        Some(InstanceStatus { account, ..status(blank(config, cluster, wanted), seen, verdict, instance) })
     };
     assignment.by_port().into_iter().filter_map(one).collect()
 }
@@ -64,12 +70,22 @@ fn status(blank: InstanceStatus, seen: &Seen, verdict: &Verdict, instance: &Inst
         reason: verdict.reason.clone(),
         pid: match seen.process {
             ProcessSeen::Ours { pid, .. } => Some(pid),
-            ProcessSeen::None | ProcessSeen::Unknown(_) => None,
+            ProcessSeen::None | ProcessSeen::Foreign(_) | ProcessSeen::Unknown(_) => None,
         },
         view: instance.view.as_ref().map(|(view, _)| view.clone()),
         view_age: instance.view.as_ref().map(age).unwrap_or_default(),
         starts: instance.starts,
         ..blank
+    }
+}
+
+fn account(verdict: &Verdict, instance: &Instance, now: Duration) -> Account {
+    Account {
+        condition: verdict.condition,
+        since: instance.said.2.elapsed(),
+        next_try: verdict.condition.and(verdict.wake).map(|due| due.saturating_sub(now)),
+        standing: instance.standing().to_owned(),
+        evidence: instance.clues.iter().map(ToString::to_string).collect(),
     }
 }
 

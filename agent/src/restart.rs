@@ -5,8 +5,13 @@
 //! five other tools). So a master with replicas that has nothing to load is not started until another node owns its
 //! slots; it then comes back as that node's replica. One that has only a snapshot, which is always older than what
 //! its replicas hold, waits for that too, for a while.
+//!
+//! The whole of it, written by a test out of the code; the first line that fits is what happens:
+#![doc = include_str!("restart/table.md")]
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
+
+use muster_proto::Condition;
 
 /// Exits within this span count towards a crash loop.
 pub const LOOP_SPAN: Duration = Duration::from_secs(300);
@@ -15,14 +20,42 @@ pub const LOOP_EXITS: usize = 5;
 /// A master that has only a snapshot gives its replicas so long to take over: an election takes the node timeout (15 s
 /// by default) and some seconds. Not for ever: after a power cut there may be nobody left to elect one.
 pub const SUCCESSOR: Duration = Duration::from_secs(60);
-/// The longest pause between two tries.
+/// The longest pause between two tries, before jitter.
 pub const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// After a boot of the machine the coordinator is asked first, for so long: what it says may be newer than what is
+/// written down here.
+pub const ASKING: Duration = Duration::from_secs(20);
 
-/// What is known about the server that is gone. Times count from the agent's start.
+/// How a server has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// By itself, with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+    /// Killed by the kernel, which needed memory.
+    OutOfMemory,
+    /// It was found again and not started by this agent process, so its end has no status for us.
+    Unseen,
+}
+
+/// An end of a server, as far as it matters later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// When, counted from the agent's start.
+    pub at: Duration,
+    /// How.
+    pub ending: Ending,
+    /// 0-255, drawn then: by so many 1275ths the next pause is longer, so that what died together is not started
+    /// together.
+    pub jitter: u8,
+}
+
+/// What is known about the server that is gone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Past {
-    /// When it exited, oldest first; only those this agent saw.
-    pub exits: Vec<Duration>,
+    /// Its ends, oldest first; only those that this agent process saw.
+    pub exits: Vec<Exit>,
     /// It ended before it ever answered, with these last words.
     pub stillborn: Option<String>,
 }
@@ -38,6 +71,21 @@ pub struct Stake {
     pub load: Load,
     /// Another node is seen to own its slots.
     pub replaced: bool,
+    /// An operator has said by name that it is to be started all the same.
+    pub overruled: bool,
+    /// What the coordinator says, where it has to be asked first.
+    pub word: Word,
+}
+
+/// The coordinator's word on what is started after a boot of the machine: it may know better by then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// It was heard, or need not be: the machine has not booted since the server ran.
+    Given,
+    /// It is being asked.
+    Awaited,
+    /// This host may not take part.
+    Refused,
 }
 
 /// What a server that starts here would load.
@@ -57,54 +105,86 @@ pub enum Restart {
     /// Start it.
     Now,
     /// Start it then, counted from the agent's start.
-    At(Duration, String),
+    At(Duration, Condition, String),
     /// Not by ourselves.
-    Held(String),
+    Held(Condition, String),
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+            Self::OutOfMemory => f.write_str("killed by the kernel, which was short of memory"),
+            Self::Unseen => f.write_str("how is not known: it was not started by this agent process"),
+        }
+    }
+}
+
+impl Past {
+    /// Takes note of an end.
+    pub fn ended(&mut self, exit: Exit, stillborn: Option<String>) {
+        self.exits.retain(|known| known.at + LOOP_SPAN > exit.at);
+        self.exits.push(exit);
+        self.stillborn = stillborn;
+    }
+
+    /// When the last one ended.
+    pub fn last(&self) -> Option<Duration> {
+        self.exits.last().map(|exit| exit.at)
+    }
 }
 
 /// Decides. `now` counts from the agent's start.
 pub fn decide(past: &Past, stake: Stake, now: Duration) -> Restart {
-    let guarded = stake.formed && stake.leads && !stake.replaced;
+    match stake.word {
+        Word::Awaited if now < ASKING => return Restart::At(ASKING, Condition::Booting, BOOTING.into()),
+        Word::Refused => return Restart::Held(Condition::Barred, BARRED.into()),
+        Word::Given | Word::Awaited => {}
+    }
+    let guarded = stake.formed && stake.leads && !stake.replaced && !stake.overruled;
     if guarded && stake.load == Load::Nothing {
-        return Restart::Held(
-            "it was a master with replicas and has nothing to load: started now, it would empty them; it is started as \
-             soon as another node is seen to own its slots (if none can be elected, then on one of its replicas: \
-             redis-cli cluster failover takeover)"
-                .into(),
-        );
+        return Restart::Held(Condition::Guarded, GUARDED.into());
     }
     let Some(last) = past.exits.last() else { return Restart::Now };
-    if guarded && stake.load == Load::Snapshot && *last + SUCCESSOR > now {
-        let why = "it was a master with replicas and has only a snapshot to load, which is older than what they hold: \
-                   it waits up to a minute for a successor";
-        return Restart::At(*last + SUCCESSOR, why.into());
+    if guarded && stake.load == Load::Snapshot && last.at + SUCCESSOR > now {
+        return Restart::At(last.at + SUCCESSOR, Condition::Guarded, SUCCEEDED.into());
     }
-    if let Some(words) = past.stillborn.as_ref().filter(|words| is_conf_error(words)) {
-        return match *last + PAUSE_MAX {
-            due if due <= now => Restart::Now,
-            due => {
-                Restart::At(due, format!("the server refuses its redis.conf, and is tried again every minute: {words}"))
-            }
-        };
-    }
-    let recent = past.exits.iter().filter(|exit| **exit + LOOP_SPAN > now).count();
-    let due = *last + pause(recent);
+    let words = past.stillborn.as_deref();
+    let recent = past.exits.iter().filter(|exit| exit.at + LOOP_SPAN > now).count();
+    let (condition, pause) = match words {
+        Some(words) if is_conf_error(words) => (Condition::ConfError, PAUSE_MAX),
+        _ if recent >= LOOP_EXITS => (Condition::CrashLoop, PAUSE_MAX),
+        _ => (Condition::Backoff, pause(recent)),
+    };
+    let due = last.at + pause + pause * u32::from(last.jitter) / 1275;
     if due <= now {
         return Restart::Now;
     }
-    let words = past.stillborn.as_ref().map(|words| format!("; its last words: {words}")).unwrap_or_default();
-    let count = if recent >= LOOP_EXITS { "a crash loop: " } else { "" };
+    let said = words.map(|words| format!("; its last words: {words}")).unwrap_or_default();
     Restart::At(
         due,
-        format!(
-            "{count}{recent} exits in {} s, next try after a pause of {:?}{words}",
-            LOOP_SPAN.as_secs(),
-            pause(recent)
-        ),
+        condition,
+        match condition {
+            Condition::ConfError => format!("the server refuses its redis.conf, and is tried again every minute{said}"),
+            Condition::CrashLoop => {
+                format!("a crash loop: {recent} ends in {} s, the last: {}{said}", LOOP_SPAN.as_secs(), last.ending)
+            }
+            _ => format!("it has ended {recent} times in {} s, the last: {}{said}", LOOP_SPAN.as_secs(), last.ending),
+        },
     )
 }
 
-/// None after the first exit, then 1, 2, 4 ... 60 s.
+const BOOTING: &str = "the machine has booted: the coordinator is asked first, for up to 20 s";
+const BARRED: &str = "the machine has booted, and the coordinator does not let this host take part: nothing is started \
+                      until it does (hint: on the coordinator: muster hosts)";
+const GUARDED: &str = "it was a master with replicas and has nothing to load: started now, it would empty them; it is \
+                       started as soon as another node is seen to own its slots (if none can be elected, then on one \
+                       of its replicas: redis-cli cluster failover takeover)";
+const SUCCEEDED: &str = "it was a master with replicas and has only a snapshot to load, which is older than what they \
+                         hold: it waits up to a minute for a successor";
+
+/// None after the first exit, then 1, 2, 4 s, and 60 s from the fifth on.
 fn pause(exits: usize) -> Duration {
     match exits {
         0 | 1 => Duration::ZERO,
@@ -119,51 +199,4 @@ pub fn is_conf_error(words: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SAFE: Stake = Stake { formed: true, leads: false, load: Load::Log, replaced: false };
-
-    fn past(exits: &[u64]) -> Past {
-        Past { exits: exits.iter().map(|s| Duration::from_secs(*s)).collect(), stillborn: None }
-    }
-
-    #[test]
-    fn an_empty_master_waits_for_its_successor() {
-        let at = |stake| decide(&past(&[10]), stake, Duration::from_secs(10));
-        let empty = Stake { leads: true, load: Load::Nothing, ..SAFE };
-        assert!(matches!(at(empty), Restart::Held(_)));
-        assert_eq!(at(Stake { replaced: true, ..empty }), Restart::Now);
-        assert_eq!(at(Stake { load: Load::Log, ..empty }), Restart::Now);
-        let snapshot = Stake { load: Load::Snapshot, ..empty };
-        assert!(matches!(at(snapshot), Restart::At(due, _) if due == Duration::from_secs(70)));
-        assert_eq!(at(Stake { replaced: true, ..snapshot }), Restart::Now);
-        assert_eq!(decide(&past(&[10]), snapshot, Duration::from_secs(70)), Restart::Now, "nobody was elected");
-        assert_eq!(decide(&past(&[]), snapshot, Duration::ZERO), Restart::Now, "after a boot");
-        assert_eq!(at(Stake { leads: false, ..empty }), Restart::Now, "a replica has nothing to lose");
-        assert_eq!(at(Stake { formed: false, ..empty }), Restart::Now, "nobody has written yet");
-    }
-
-    #[test]
-    fn pauses_grow_and_a_crash_loop_is_said() {
-        let due = |exits: &[u64]| match decide(&past(exits), SAFE, Duration::from_secs(*exits.last().unwrap())) {
-            Restart::At(due, why) => (due.as_secs() - exits.last().unwrap(), why.starts_with("a crash loop")),
-            Restart::Now => (0, false),
-            Restart::Held(why) => panic!("{why}"),
-        };
-        assert_eq!(due(&[1]), (0, false));
-        assert_eq!(due(&[1, 2]), (1, false));
-        assert_eq!(due(&[1, 2, 4]), (2, false));
-        assert_eq!(due(&[1, 2, 4, 7]), (4, false));
-        assert_eq!(due(&[1, 2, 4, 7, 12]), (60, true));
-        assert_eq!(due(&[1, 2, 4, 7, 400]), (0, false), "old exits are forgiven");
-    }
-
-    #[test]
-    fn a_conf_error_is_tried_again_only_after_a_minute() {
-        let past = Past { exits: vec![Duration::ZERO], stillborn: Some("*** FATAL CONFIG FILE ERROR ***".into()) };
-        let at = |s| decide(&past, SAFE, Duration::from_secs(s));
-        assert!(matches!(at(59), Restart::At(due, _) if due == Duration::from_secs(60)));
-        assert_eq!(at(60), Restart::Now);
-    }
-}
+mod tests;

@@ -17,8 +17,7 @@ use muster_proto::{
     report::Server,
     wire::{self, KernelFacts, PortFact, SurveyResult, Unreached},
 };
-use procfs::process::FDTarget;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 use tokio::{
     io::AsyncWriteExt as _,
     net::{TcpSocket, TcpStream},
@@ -31,6 +30,7 @@ use crate::{
     conf,
     config::Config,
     layout::{Directory, Layout},
+    strangers,
 };
 
 /// Patience for `redis-server --version`, which takes some milliseconds. The loop waits for it, and must not be so
@@ -152,7 +152,11 @@ fn port_fact(address: IpAddr, layout: &Layout, port: Port, offset: BusOffset, he
             let taken = error.kind() == io::ErrorKind::AddrInUse;
             (
                 plain(&error),
-                if taken { holder(SocketAddr::new(address, number)).unwrap_or_default() } else { String::new() },
+                if taken {
+                    strangers::listener(SocketAddr::new(address, number)).map(strangers::describe).unwrap_or_default()
+                } else {
+                    String::new()
+                },
             )
         }
     };
@@ -177,12 +181,9 @@ fn port_fact(address: IpAddr, layout: &Layout, port: Port, offset: BusOffset, he
     }
 }
 
-/// Listens as the server will: with SO_REUSEADDR, so that connections in TIME_WAIT do not count, and with a backlog
-/// that answers dials without anybody accepting them.
+/// Listens as the server will, and with a backlog that answers dials without anybody accepting them.
 fn listen(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
+    let socket = strangers::bind(address)?;
     socket.listen(4096)?;
     Ok(socket)
 }
@@ -191,23 +192,6 @@ fn listen(address: SocketAddr) -> io::Result<Socket> {
 fn plain(error: &io::Error) -> String {
     let words = error.to_string();
     words.split(" (os error").next().unwrap_or(&words).to_ascii_lowercase()
-}
-
-/// Who listens there, or on that port of all addresses: `pid 4711 (redis-server *:7000)`. Needs root to see other
-/// users' processes.
-fn holder(place: SocketAddr) -> Option<String> {
-    let tables = [procfs::net::tcp(), procfs::net::tcp6()];
-    let entries = tables.into_iter().flatten().flatten();
-    let listening = |entry: &procfs::net::TcpNetEntry| entry.state == procfs::net::TcpState::Listen;
-    let in_the_way = |at: SocketAddr| at.port() == place.port() && (at.ip() == place.ip() || at.ip().is_unspecified());
-    let inodes: Vec<u64> =
-        entries.filter(|entry| listening(entry) && in_the_way(entry.local_address)).map(|entry| entry.inode).collect();
-    procfs::process::all_processes().ok()?.filter_map(Result::ok).find_map(|process| {
-        let mut fds = process.fd().ok()?.filter_map(Result::ok);
-        fds.find(|fd| matches!(fd.target, FDTarget::Socket(inode) if inodes.contains(&inode)))?;
-        let command = process.cmdline().ok().filter(|words| !words.is_empty()).map(|words| words.join(" "));
-        Some(format!("pid {} ({})", process.pid, command.unwrap_or_else(|| "?".into()).trim()))
-    })
 }
 
 /// Lets the server itself read the operator's settings, on its standard input, followed by a line that it must refuse:

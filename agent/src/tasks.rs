@@ -177,10 +177,10 @@ impl Tasks {
 
 /// The pid of our server there.
 fn pid_in(dir: &InstanceDir) -> Result<i32, TalkError> {
-    match Process::find(dir) {
+    match Process::find(dir, Vec::new).0 {
         Found::Ours(process) => Ok(process.pid()),
         Found::Nothing => Err(TalkError::Absent),
-        Found::Unknown(why) => Err(TalkError::Unknown(why)),
+        Found::Foreign(why) | Found::Unknown(why) => Err(TalkError::Unknown(why)),
     }
 }
 

@@ -18,6 +18,7 @@ pub mod help;
 pub mod target;
 pub mod tls;
 
+mod agent;
 mod audit;
 mod bootstrap;
 mod ca;
@@ -209,6 +210,7 @@ pub async fn drive(args: Args, console: Console, patience: Duration, interrupt: 
 async fn dispatch(context: &mut Context, command: Command) -> Result<Verdict, CliError> {
     match command {
         Command::Hosts => hosts::run(context).await,
+        Command::Agent(command) => agent::run(context, command).await,
         Command::Plan { file, why } => plan::run(context, &file, why).await,
         Command::Bootstrap { file, yes } => bootstrap::run(context, &file, yes).await,
         Command::Status { cluster: Some(cluster), watch: true } => status::watch(context, &cluster).await,

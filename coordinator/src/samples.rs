@@ -5,7 +5,7 @@ pub mod fleet;
 use std::{collections::HashMap, fmt::Write as _, net::IpAddr, time::Duration};
 
 use muster_proto::{
-    ClusterId, Generation, Hello, Incarnation, InstanceState, InstanceStatus, Life, Member, NodeId, NodeView,
+    Account, ClusterId, Generation, Hello, Incarnation, InstanceState, InstanceStatus, Life, Member, NodeId, NodeView,
     OperationId, PROTOCOL, Port, PortSet, PortUse, Report, Role, Server, Spec, Term, Topology, slots::ranges_text,
     topology::Node,
 };
@@ -99,6 +99,7 @@ pub fn absent(blueprint: &Blueprint, member: &Member) -> InstanceStatus {
         starts: 1,
         life: Life(1),
         node_id: member.node_id,
+        account: Account::default(),
     }
 }
 

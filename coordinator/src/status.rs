@@ -1,6 +1,6 @@
 //! A cluster as it is shown: the blueprint beside what was last heard, issues first.
 
-use muster_proto::{HostName, InstanceState, InstanceStatus, Member, convert::millis, wire};
+use muster_proto::{Condition, HostName, InstanceState, InstanceStatus, Member, convert::millis, wire};
 
 use crate::{
     credentials::step::line,
@@ -159,9 +159,12 @@ fn issue(record: &ClusterRecord, member: &Member, inventory: &Inventory) -> Opti
     }
     let subject = member.name();
     let on = |finding: Finding| Some(finding.on(&member.host));
-    let why = if status.reason.is_empty() { String::new() } else { format!(": {}", status.reason) };
     if status.state != InstanceState::Running {
-        return on(Finding::fatal("INSTANCE_NOT_RUNNING", subject, format!("{}{why}", status.state.word())));
+        let why = if status.reason.is_empty() { String::new() } else { format!(": {}", status.reason) };
+        let next = status.account.next_try.map(|due| due.saturating_sub(host.heard.elapsed()));
+        let next = next.map_or_else(String::new, |due| format!("; next try in {} s", due.as_secs()));
+        let code = status.account.condition.map_or("INSTANCE_NOT_RUNNING", Condition::word);
+        return on(Finding::fatal(code, subject, format!("{}{why}{next}", status.state.word())));
     }
     let view = status.view.as_ref()?;
     if !view.cluster_ok {

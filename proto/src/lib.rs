@@ -5,13 +5,14 @@
 //! bus port, a [`SlotRange`] is not empty, a [`NodeId`] is 20 bytes. Wire integers and strings die in [`convert`].
 //!
 //! Reading order: [`names`], [`ids`], [`ports`], [`slots`], [`server`], [`topology`], [`view`], [`secret`],
-//! [`printable`], [`acl`], [`spec`], [`assignment`], [`report`], [`convert`], [`failure`]; then who believes whom:
-//! [`access`], [`token`], [`pki`], [`audit`].
+//! [`printable`], [`acl`], [`spec`], [`assignment`], [`condition`], [`report`], [`convert`], [`failure`]; then who
+//! believes whom: [`access`], [`token`], [`pki`], [`audit`].
 
 pub mod access;
 pub mod acl;
 pub mod assignment;
 pub mod audit;
+pub mod condition;
 pub mod convert;
 pub mod failure;
 pub mod ids;
@@ -31,6 +32,7 @@ pub mod view;
 pub use access::AccessRole;
 pub use acl::{Auth, InstanceTls, Tls, Users};
 pub use assignment::{ClusterAssignment, HostAssignment, InstanceAssignment, Want};
+pub use condition::{Account, Condition};
 pub use ids::{ClusterId, Generation, Incarnation, Life, NodeId, OperationId, Sha256, Term};
 pub use names::{ClusterName, HostName};
 pub use ports::{BusOffset, Port, PortSet};

@@ -4,7 +4,9 @@ use std::{net::IpAddr, time::Duration};
 
 use uuid::Uuid;
 
-use crate::{ClusterName, Generation, HostName, Life, NodeId, Port, PortSet, Role, ServerVersion, Sha256, Term};
+use crate::{
+    Account, ClusterName, Generation, HostName, Life, NodeId, Port, PortSet, Role, ServerVersion, Sha256, Term,
+};
 
 /// A server binary on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,6 +137,8 @@ pub struct InstanceStatus {
     pub life: Life,
     /// What the directory is stamped with.
     pub node_id: NodeId,
+    /// How it came to be so, and what comes next.
+    pub account: Account,
 }
 
 impl NodeView {
@@ -156,7 +160,10 @@ impl InstanceStatus {
             (Some(one), Some(two)) => one.same_but_text(two),
             (one, two) => one.is_none() && two.is_none(),
         };
-        same_view && Self { view_age: other.view_age, view: other.view.clone(), ..self.clone() } == *other
+        let (view, account) = (other.view.clone(), other.account.clone());
+        same_view
+            && self.account.same_but_age(&account)
+            && Self { view_age: other.view_age, view, account, ..self.clone() } == *other
     }
 }
 

@@ -8,8 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use muster_tests::{Client, Instance, Status, World, binaries, eventually, processes, redis};
+use muster_tests::{Client, Instance, Output, Status, World, binaries, eventually, processes, redis};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 /// Everything here but elections happens within this, on a busy machine too.
 const SOON: Duration = Duration::from_secs(20);
@@ -63,8 +64,28 @@ fn write_keys(status: &Status, keys: usize) {
 /// Which keys are missing, as a client of the cluster sees it.
 fn lost_keys(endpoint: &str, keys: usize) -> Result<(), String> {
     let read = |nth: &usize| redis::cluster_cli(endpoint, &["get", &format!("key:{nth}")]);
-    let wrong: Vec<_> = (0..keys).filter(|nth| read(nth) != Ok(nth.to_string())).collect();
+    let wrong: Vec<_> =
+        (0..keys).map(|nth| (nth, read(&nth))).filter(|(nth, found)| *found != Ok(nth.to_string())).collect();
     if wrong.is_empty() { Ok(()) } else { Err(format!("{} of {keys} keys are lost: {wrong:?}", wrong.len())) }
+}
+
+/// `muster-agent ps` on a host, and `muster agent ps` of it: whose the process at that port is.
+#[track_caller]
+fn standing(world: &mut World, host: &str, port: u16) -> (String, Vec<String>) {
+    let config = world.agent(host).config_path().to_owned();
+    let mut local = std::process::Command::new(binaries::path("muster-agent"));
+    let local: Output = local.arg("--config").arg(config).args(["ps", "--json"]).output().unwrap().into();
+    let local = local.expect(0).json();
+    let row =
+        |document: &Value| document["processes"].as_array().unwrap().iter().find(|row| row["port"] == port).cloned();
+    let local = row(&local).unwrap();
+    let word = local["standing"].as_str().unwrap().to_owned();
+    eventually(SOON, "the agent says the same", || {
+        let said = row(&world.muster(&["agent", "ps", host, "--output", "json"]).expect(0).json()).unwrap();
+        if said["standing"] == *word { Ok(()) } else { Err(format!("{said} and not {local}")) }
+    });
+    let evidence = local["evidence"].as_array().unwrap().iter().map(|clue| clue.as_str().unwrap().to_owned());
+    (word, evidence.collect())
 }
 
 #[test]
@@ -96,6 +117,11 @@ fn agents_that_stop_crash_or_are_upgraded_leave_every_server_running_and_find_it
     world.coordinator().start();
     world.start();
     assert_eq!(pids(&well(&world, "the coordinator is back")), before);
+    let (word, evidence) = standing(&mut world, "server1", 7000);
+    assert_eq!(word, "ours");
+    for clue in ["identity: as written down", "nonce: as written down", "working directory: the instance's"] {
+        assert!(evidence.iter().any(|found| found == clue), "{evidence:?}");
+    }
 
     for service in client.end().expect("no connection of a client was broken") {
         assert!(service.longest < Duration::from_secs(1), "{service:?}");
@@ -107,19 +133,25 @@ fn agents_that_stop_crash_or_are_upgraded_leave_every_server_running_and_find_it
     }
 }
 
+fn with_another_nonce(record: &str) -> String {
+    let mut record: Value = serde_json::from_str(record).unwrap();
+    record["nonce"] = "00000000-0000-0000-0000-000000000000".into();
+    record.to_string()
+}
+
 #[test]
 fn a_second_server_is_never_started_in_a_directory_whatever_the_agent_has_forgotten() {
     let mut world = World::seed();
     let before = world.bootstrap("orders");
-    let record = |port: u16| world.base_dir("server1").join(format!("agent/run/{port}.json"));
-    let records = [record(7000), record(7001), record(7002)];
-    let kept = fs::read_to_string(&records[2]).unwrap();
+    let run = world.base_dir("server1").join("agent/run");
+    let record = |port: u16| run.join(format!("{port}.json"));
+    let kept = [7000, 7001, 7002].map(|port| fs::read_to_string(record(port)).unwrap());
     let client = Client::of(&before.endpoints());
     world.agent("server1").kill();
-    fs::remove_file(&records[0]).unwrap();
-    fs::write(&records[1], "{ garbled").unwrap();
-    // As if the process that it tells of had been another one.
-    fs::write(&records[2], kept.replace("\"start_ticks\":", "\"start_ticks\":1")).unwrap();
+    // As if the processes that they tell of had been others, or of another boot.
+    fs::write(record(7000), kept[0].replace("\"start_ticks\":", "\"start_ticks\":1")).unwrap();
+    fs::write(record(7001), with_another_nonce(&kept[1])).unwrap();
+    fs::write(record(7002), kept[2].replace("\"boot_id\":\"", "\"boot_id\":\"another-")).unwrap();
     world.agent("server1").start();
     world.until_host("server1", "live");
 
@@ -133,6 +165,8 @@ fn a_second_server_is_never_started_in_a_directory_whatever_the_agent_has_forgot
             if named { Ok(reason) } else { Err(format!("{found:?}")) }
         });
         assert!(reason.contains(&format!(".locks/{port}.lock")), "{reason}");
+        let (word, evidence) = standing(&mut world, "server1", port);
+        assert_eq!((word.as_str(), evidence.iter().filter(|clue| clue.ends_with("(!)")).count()), ("unknown", 1));
     }
     assert_eq!(world.redis_pids("server1").len(), 3);
     let services = client.end().expect("nobody was signalled, nobody was pushed aside");
@@ -151,9 +185,9 @@ fn a_second_server_is_never_started_in_a_directory_whatever_the_agent_has_forgot
     assert_eq!(world.redis_pids("server1").len(), 3);
 }
 
-/// Locks are not in there, ledger and records are.
+/// Locks are not in there, ledger and records are: the lock, the nonce and the working directory say enough.
 #[test]
-fn an_agent_whose_own_directory_was_lost_says_what_to_type_and_then_has_everything_again() {
+fn an_agent_whose_own_directory_was_lost_finds_its_servers_all_the_same() {
     let mut world = World::seed();
     let before = world.bootstrap("orders");
     write_keys(&before, 20);
@@ -161,28 +195,44 @@ fn an_agent_whose_own_directory_was_lost_says_what_to_type_and_then_has_everythi
     fs::remove_dir_all(world.base_dir("server1").join("agent")).unwrap();
     world.agent("server1").start();
     world.until_host("server1", "live");
-    for port in [7000, 7001, 7002] {
-        let typed = world.until(SOON, "orders", "the cure is printed", |status| {
-            let found = status.at("server1", port);
-            let reason = found.reason.clone().unwrap_or_default();
-            let cure = reason.split('`').nth(1).and_then(|typed| typed.strip_prefix("kill ")).map(str::to_owned);
-            cure.ok_or_else(|| format!("{found:?}"))
-        });
-        assert_eq!(typed.parse(), Ok(before.at("server1", port).pid.unwrap()));
-    }
-    let said = world.muster(&["check", "orders"]).expect(1);
-    assert!(!said.to_string().contains("pid 0") && said.to_string().contains("nothing is said to it"), "{said}");
+    assert_eq!(pids(&well(&world, "it has its servers again")), pids(&before));
+    world.muster(&["check", "orders"]).expect(0);
 
-    for port in [7000, 7001, 7002] {
-        processes::signal(before.at("server1", port).pid.unwrap(), Signal::SIGTERM);
-        world.until(FAILOVER, "orders", "it is the agent's own again", |status| {
-            let found = status.at("server1", port);
-            let follows = found.state == "running" && found.pid != before.at("server1", port).pid;
-            if follows { Ok(()) } else { Err(format!("{found:?}")) }
-        });
-    }
-    world.until(FAILOVER, "orders", "all is well again", Status::well);
-    lost_keys(&before.at("server2", 7003).endpoint(), 20).unwrap();
+    let killed = kill_server(before.at("server1", 7000));
+    world.until(FAILOVER, "orders", "it is supervised as before", |status| {
+        status.well()?;
+        if status.at("server1", 7000).pid == Some(killed) { Err("the old pid".into()) } else { Ok(()) }
+    });
+    // A master that comes back waits 2 s before it serves.
+    eventually(SOON, "every key is there", || lost_keys(&before.at("server2", 7003).endpoint(), 20));
+}
+
+/// Somebody has started a server by hand, from the instance's own directory and conf, while its own was down.
+#[test]
+fn a_strangers_server_in_our_place_is_named_and_left_alone_until_it_goes() {
+    let mut world = World::seed();
+    let before = world.bootstrap("orders");
+    let instance = before.at("server1", 7000);
+    world.agent("server1").stop();
+    kill_server(instance);
+    let home = world.base_dir("server1").join("7000");
+    let mut stranger = std::process::Command::new("redis-server");
+    stranger.arg(home.join("redis.conf")).current_dir(&home).stdin(std::process::Stdio::null());
+    let mut stranger = processes::spawn_owned(stranger.stdout(std::process::Stdio::null()));
+    eventually(SOON, "it serves", || redis::info(&instance.endpoint(), "server").map(drop));
+    world.agent("server1").start();
+    let reason = world.until(SOON, "orders", "it is named", |status| {
+        let found = status.at("server1", 7000);
+        let reason = found.reason.clone().unwrap_or_default();
+        let named = found.state == "blocked" && reason.contains(&format!("pid {} (redis-server", stranger.id()));
+        if named { Ok(reason) } else { Err(format!("{found:?}")) }
+    });
+    assert_eq!(standing(&mut world, "server1", 7000).0, "foreign");
+    assert!(reason.contains("left alone") && reason.contains("without Muster"), "{reason}");
+    assert_eq!(redis::info(&instance.endpoint(), "server").unwrap()["process_id"], stranger.id().to_string());
+    stranger.kill().unwrap();
+    processes::wait_owned(&mut stranger);
+    well(&world, "the instance is back, once the stranger has gone");
 }
 
 #[test]
@@ -276,7 +326,7 @@ fn a_server_that_crashes_is_back_within_a_second_with_all_keys_and_then_ever_mor
         let now = well(&world, "it runs before the next crash");
         let pid = kill_server(node(&now, &master.node_id));
         let died = Instant::now();
-        let expected = format!("{exits} exits in 300 s, next try after a pause of {pause}s");
+        let expected = format!("it has ended {exits} times in 300 s, the last: signal 9");
         world.until(SOON, "orders", &expected, |status| {
             let reason = node(status, &master.node_id).reason.clone().unwrap_or_default();
             if reason.contains(&expected) { Ok(()) } else { Err(reason) }

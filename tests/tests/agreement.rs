@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, time::Duration};
 use muster_agent::{
     layout::{Directory, Stamp},
     reconcile::{self, Answer, ProcessSeen, Rules, Seen, Step, Verdict, stamp_of},
-    restart::{Load, Past, Stake},
+    restart::{Load, Past, Stake, Word},
 };
 use muster_coordinator::{
     blueprint::{Blueprint, Identity},
@@ -21,8 +21,8 @@ use muster_coordinator::{
     reconcile::{Told, assignments},
 };
 use muster_proto::{
-    Auth, ClusterAssignment, ClusterId, HostAssignment, HostName, Incarnation, InstanceAssignment, InstanceState,
-    InstanceStatus, Member, NodeId, NodeView, Port, PortSet, Spec, SpecHost, Tls, spec::SpecParts,
+    Account, Auth, ClusterAssignment, ClusterId, HostAssignment, HostName, Incarnation, InstanceAssignment,
+    InstanceState, InstanceStatus, Member, NodeId, NodeView, Port, PortSet, Spec, SpecHost, Tls, spec::SpecParts,
 };
 
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -164,7 +164,7 @@ impl World {
             },
             answer: self.answer(member),
             past: Past::default(),
-            stake: Stake { formed, leads: true, load: Load::Log, replaced: false },
+            stake: Stake { formed, leads: true, load: Load::Log, replaced: false, overruled: false, word: Word::Given },
             failed: None,
             applied: None,
         }
@@ -257,6 +257,7 @@ impl World {
                 starts: 0,
                 life: muster_proto::Life(1),
                 node_id: member.node_id,
+                account: Account::default(),
             }
         };
         let instances = self.blueprint.members.iter().map(|member| (member.node_id, status(member))).collect();

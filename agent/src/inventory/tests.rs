@@ -7,6 +7,7 @@ use muster_proto::Want;
 use super::*;
 use crate::{
     conf,
+    restart::{Ending, Exit},
     samples::{alone, assignment, cluster, files, id, layout, port, stamp, view},
 };
 
@@ -19,11 +20,13 @@ fn stake(change: impl FnOnce(&mut Inventory, &InstanceDir)) -> Stake {
     let nodes = conf::nodes_conf(muster_proto::Dialect::Plain, &cluster.members, id(1));
     dir.establish(&stamp(), &files("conf", &nodes)).unwrap();
     let mut inventory = Inventory::new(layout);
+    inventory.told(Word::Given);
     change(&mut inventory, &dir);
     inventory.look(&assignment(Want::Running, true))[&port(7000)].stake
 }
 
-const EMPTY_MASTER: Stake = Stake { formed: true, leads: true, load: Load::Nothing, replaced: false };
+const EMPTY_MASTER: Stake =
+    Stake { formed: true, leads: true, load: Load::Nothing, replaced: false, overruled: false, word: Word::Given };
 
 fn rewrite(dir: &InstanceDir, change: impl FnOnce(String) -> String) {
     fs::write(dir.path().join("nodes.conf"), change(dir.nodes_conf().unwrap())).unwrap();
@@ -62,6 +65,26 @@ fn a_master_leads_by_its_own_nodes_conf_or_by_the_blueprint() {
     assert_eq!(stake(|_, dir| fs::remove_file(dir.path().join("nodes.conf")).unwrap()), EMPTY_MASTER);
 }
 
+/// A record of this boot is the only one that says that the machine has not booted since.
+#[test]
+fn after_a_boot_the_coordinators_word_is_waited_for() {
+    let record = |boot: &str| format!("{{\"nonce\":\"{}\",\"boot_id\":\"{boot}\"}}", uuid::Uuid::nil());
+    let words = |boot: Option<&str>| {
+        [Word::Awaited, Word::Refused, Word::Given].map(|word| {
+            let asked = stake(|inventory, dir| {
+                inventory.told(word);
+                if let Some(boot) = boot {
+                    fs::write(dir.record(), record(boot)).unwrap();
+                }
+            });
+            asked.word == word
+        })
+    };
+    assert_eq!(words(None), [true; 3]);
+    assert_eq!(words(Some("before")), [true; 3]);
+    assert_eq!(words(Some(&process::boot_id())), [false, false, true], "this boot: nobody need be asked");
+}
+
 #[test]
 fn what_can_be_loaded_is_seen() {
     let log = stake(|_, dir| fs::write(dir.path().join("appendonly.aof"), "*1").unwrap());
@@ -75,8 +98,8 @@ fn a_sibling_that_has_not_been_asked_since_says_nothing() {
     let text = failed_over();
     let before = stake(|inventory, _| {
         sibling_says(inventory, Some(text));
-        let later = inventory.now() + Duration::from_secs(1);
-        inventory.instance(port(7000)).past.exits.push(later);
+        let at = inventory.now() + Duration::from_secs(1);
+        inventory.instance(port(7000)).past.ended(Exit { at, ending: Ending::Unseen, jitter: 0 }, None);
     });
     assert_eq!(before, EMPTY_MASTER);
 }
@@ -90,8 +113,8 @@ fn the_coordinator_is_believed_if_it_has_spoken_since() {
     assert_eq!(stake(|inventory, _| led(&[3, 2], inventory)), Stake { replaced: true, ..EMPTY_MASTER });
     let before = stake(|inventory, _| {
         led(&[3, 2], inventory);
-        let later = inventory.now() + Duration::from_secs(1);
-        inventory.instance(port(7000)).past.exits.push(later);
+        let at = inventory.now() + Duration::from_secs(1);
+        inventory.instance(port(7000)).past.ended(Exit { at, ending: Ending::Unseen, jitter: 0 }, None);
     });
     assert_eq!(before, EMPTY_MASTER, "what was said before it ended says nothing");
 }
@@ -148,7 +171,8 @@ fn a_running_server_is_found_and_what_holds_its_lock_otherwise_is_unknown() {
     let seen = look(&layout);
     assert_eq!(seen.process, ProcessSeen::Ours { pid: process.pid(), stopping: None });
     assert!(!seen.stake.formed, "nothing is at stake while it runs");
-    fs::remove_file(dir.record()).unwrap();
+    let record = fs::read_to_string(dir.record()).unwrap();
+    fs::write(dir.record(), record.replace("\"start_ticks\":", "\"start_ticks\":1")).unwrap();
     assert!(matches!(look(&layout).process, ProcessSeen::Unknown(_)));
     process.kill().unwrap();
     while process.reap().is_none() {

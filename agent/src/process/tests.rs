@@ -37,7 +37,10 @@ impl Running {
     }
 
     fn record(&self) -> Record {
-        Record::read(&self.dir.record()).unwrap()
+        match Record::read(&self.dir.record()) {
+            Written::Record(record) => record,
+            lost => panic!("{lost:?}"),
+        }
     }
 
     /// What is found when something else is written down.
@@ -59,9 +62,10 @@ impl Drop for Running {
 }
 
 fn found(dir: &InstanceDir) -> String {
-    match Process::find(dir) {
+    match Process::find(dir, Vec::new).0 {
         Found::Nothing => "nothing".into(),
         Found::Ours(process) => format!("ours {}", process.pid()),
+        Found::Foreign(who) => format!("foreign: {who}"),
         Found::Unknown(why) => {
             let why = why.replace(&dir.lock().display().to_string(), "LOCK");
             let words =
@@ -130,20 +134,14 @@ fn nothing_is_believed_that_the_kernel_does_not_say_too() {
     let comm = || procfs::process::Process::new(server.process.pid()).unwrap().stat().unwrap().comm;
     until("its exec", || comm() == "sleep");
     let ours = format!("ours {}", server.process.pid());
-    let says = |found: String, why: &str| assert_eq!(found, format!("unknown: LOCK is held by pid N which {why}"));
-    says(server.found_with(|record| record.boot_id = "another".into()), "was started in another boot");
-    says(
-        server.found_with(|record| record.identity.as_mut().unwrap().start_ticks += 1),
-        "(sleep) is not the one that was started",
-    );
-    says(
-        server.found_with(|record| record.identity.as_mut().unwrap().pid += 1),
-        "(sleep) is not the one that was started",
-    );
-    says(
-        server.found_with(|record| record.nonce = Uuid::nil()),
-        "(sleep) does not carry the nonce that was written down",
-    );
+    let says = |found: String, why: &str| {
+        assert_eq!(found, format!("unknown: LOCK is held by pid N (sleep), and its {why}"));
+    };
+    says(server.found_with(|record| record.boot_id = "another".into()), "record is of another boot");
+    let other = "identity is not that of the one that was started";
+    says(server.found_with(|record| record.identity.as_mut().unwrap().start_ticks += 1), other);
+    says(server.found_with(|record| record.identity.as_mut().unwrap().pid += 1), other);
+    says(server.found_with(|record| record.nonce = Uuid::nil()), "nonce is another than was written down");
     assert_eq!(
         server.found_with(|record| record.identity = None),
         ours,
@@ -151,15 +149,18 @@ fn nothing_is_believed_that_the_kernel_does_not_say_too() {
     );
     let away = server.dir.path().with_extension("away");
     fs::rename(server.dir.path(), &away).unwrap();
-    says(found(&server.dir), "(sleep) works in another directory");
+    says(found(&server.dir), "working directory is another");
     fs::create_dir(server.dir.path()).unwrap();
-    says(found(&server.dir), "(sleep) works in another directory");
+    says(found(&server.dir), "working directory is another");
     fs::remove_dir(server.dir.path()).unwrap();
     fs::rename(&away, server.dir.path()).unwrap();
     assert_eq!(found(&server.dir), ours);
+    for lost in ["{ torn", ""] {
+        fs::write(server.dir.record(), lost).unwrap();
+        assert_eq!(found(&server.dir), ours, "a record that does not parse is made up for by the rest");
+    }
     fs::remove_file(server.dir.record()).unwrap();
-    let cure = format!("(hint: was it lost? `kill {}`, and the agent starts its own again)", server.process.pid());
-    says(found(&server.dir), &format!("nothing is written down about {cure}"));
+    assert_eq!(found(&server.dir), ours, "so is one that is lost");
 }
 
 #[test]
@@ -168,7 +169,9 @@ fn a_lock_that_somebody_else_holds_is_unknown() {
     server.end();
     let lock = open_lock(&server.dir.lock()).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
-    assert!(matches!(Process::find(&server.dir), Found::Unknown(why) if why.contains(&std::process::id().to_string())));
+    assert!(
+        matches!(Process::find(&server.dir, Vec::new).0, Found::Unknown(why) if why.contains(&std::process::id().to_string()))
+    );
     drop(lock);
     assert_eq!(found(&server.dir), "nothing");
 }
@@ -184,7 +187,7 @@ fn while_a_child_of_it_lives_the_place_is_not_free() {
     server.process.kill().unwrap();
     let dead = || procfs::process::Process::new(server.process.pid()).unwrap().stat().unwrap().state == 'Z';
     until("its end", dead);
-    assert!(found(&server.dir).ends_with("has ended; a child of it still lives"), "{}", found(&server.dir));
+    assert!(found(&server.dir).ends_with("its state is ended; a child of it still lives"), "{}", found(&server.dir));
     server.end();
     assert!(found(&server.dir).starts_with("unknown: "), "{}", found(&server.dir));
     let started = Process::spawn(&server.dir, Path::new("/bin/sh"), None);
@@ -199,7 +202,7 @@ fn its_end_is_seen_and_its_status_collected() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _entered = runtime.enter();
     let mut server = Running::of(SLEEP);
-    let Found::Ours(adopted) = Process::find(&server.dir) else { panic!("{}", found(&server.dir)) };
+    let (Found::Ours(adopted), _) = Process::find(&server.dir, Vec::new) else { panic!("{}", found(&server.dir)) };
     let (exit, exit_of_adopted) = (server.process.exit().unwrap(), adopted.exit().unwrap());
     assert_eq!(server.process.reap(), None, "it still runs");
     server.process.kill().unwrap();

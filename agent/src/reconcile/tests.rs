@@ -3,7 +3,7 @@
 use expect_test::{expect, expect_file};
 
 use super::*;
-use crate::restart::Load;
+use crate::restart::{Load, Word};
 use crate::samples::{assignment, id, port, stamp, view};
 
 const NOW: Duration = Duration::from_secs(1000);
@@ -21,7 +21,14 @@ struct World {
 
 impl World {
     fn seen(&self) -> Seen {
-        let stake = Stake { formed: self.formed, leads: true, load: Load::Log, replaced: false };
+        let stake = Stake {
+            formed: self.formed,
+            leads: true,
+            load: Load::Log,
+            replaced: false,
+            overruled: false,
+            word: Word::Given,
+        };
         Seen {
             directory: self.directory.1.clone(),
             path: "/base/7000".into(),
@@ -71,6 +78,7 @@ fn processes() -> Vec<(&'static str, ProcessSeen)> {
         ("ours", ours(None)),
         ("asked to stop", ours(Some(Duration::from_secs(5)))),
         ("does not stop", ours(Some(PATIENCE))),
+        ("foreign", ProcessSeen::Foreign("pid 1 listens there".into())),
         ("unknown", ProcessSeen::Unknown("the lock is held by pid 1".into())),
     ]
 }
@@ -171,7 +179,7 @@ fn a_directory_is_made_only_where_there_is_none_nor_ever_was_one_with_data() {
 fn only_a_directory_of_this_very_life_that_never_formed_is_set_aside() {
     everywhere(|world, verdict| {
         let mine = matches!(&world.directory.1, Directory::Stamped(found) if *found == stamp());
-        let dead = world.process.1 == ProcessSeen::None;
+        let dead = matches!(world.process.1, ProcessSeen::None | ProcessSeen::Foreign(_));
         step(verdict) != "SET ASIDE" || (mine && dead && !world.formed && world.want == Want::SetAside)
     });
 }
@@ -190,6 +198,14 @@ fn an_unknown_process_is_left_alone_and_looked_at_again() {
     everywhere(|world, verdict| {
         let unknown = matches!(world.process.1, ProcessSeen::Unknown(_));
         !unknown || (verdict.step.is_none() && verdict.state == InstanceState::Unknown && verdict.wake > Some(NOW))
+    });
+}
+
+#[test]
+fn where_somebody_else_is_nothing_is_started_or_written() {
+    everywhere(|world, verdict| {
+        let foreign = matches!(world.process.1, ProcessSeen::Foreign(_));
+        !foreign || ["-", "SET ASIDE"].contains(&step(verdict))
     });
 }
 
@@ -221,7 +237,7 @@ fn nothing_of_ours_runs_where_nothing_is_said_to_be() {
     everywhere(|world, verdict| {
         let gone = verdict.state == InstanceState::Absent && verdict.step.is_none();
         let other = ["other life", "other node"].contains(&world.directory.0);
-        !gone || other || world.process.1 == ProcessSeen::None
+        !gone || other || matches!(world.process.1, ProcessSeen::None | ProcessSeen::Foreign(_))
     });
 }
 
@@ -274,7 +290,8 @@ fn world(want: Want, formed: bool, directory: &str, process: &str) -> World {
 fn an_empty_master_of_a_formed_cluster_is_held_until_it_is_replaced() {
     let world = world(Want::Running, true, "latched", "none");
     let with = |stake| world.judge_seen(Seen { stake, ..world.seen() }, &rules());
-    let empty = Stake { formed: true, leads: true, load: Load::Nothing, replaced: false };
+    let empty =
+        Stake { formed: true, leads: true, load: Load::Nothing, replaced: false, overruled: false, word: Word::Given };
     let held = with(empty);
     assert_eq!((held.state, &held.step), (InstanceState::Blocked, &None));
     assert_eq!(step(&with(Stake { replaced: true, ..empty })), "START");
@@ -283,7 +300,8 @@ fn an_empty_master_of_a_formed_cluster_is_held_until_it_is_replaced() {
 #[test]
 fn a_restart_waits_for_its_pause() {
     let world = world(Want::Running, true, "latched", "none");
-    let past = Past { exits: vec![NOW - Duration::from_secs(3), NOW], stillborn: None };
+    let exit = |at| restart::Exit { at, ending: restart::Ending::Code(1), jitter: 0 };
+    let past = Past { exits: vec![exit(NOW - Duration::from_secs(3)), exit(NOW)], stillborn: None };
     let verdict = world.judge_seen(Seen { past, ..world.seen() }, &rules());
     assert_eq!(
         (verdict.state, verdict.step, verdict.wake),

@@ -17,13 +17,10 @@ fn at(port: u16) -> SocketAddr {
 }
 
 #[test]
-fn a_port_that_is_taken_is_named_with_its_holder() {
+fn a_port_that_is_taken_is_not_to_be_had_twice() {
     let _alone = alone();
     let socket = listen(at(7100)).unwrap();
     assert_eq!(listen(at(7100)).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-    let holder = holder(at(7100)).unwrap();
-    assert!(holder.starts_with(&format!("pid {} (", std::process::id())), "{holder}");
-    assert_eq!(super::holder(SocketAddr::new([127, 84, 0, 1].into(), 7100)), None, "another address is another place");
     drop(socket);
     listen(at(7100)).unwrap();
 }

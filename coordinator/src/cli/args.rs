@@ -69,6 +69,9 @@ pub enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// What agents say of their processes
+    #[command(subcommand, long_about = help::AGENT.about, after_help = help::AGENT.examples)]
+    Agent(AgentCommand),
     /// Show a cluster: issues, then by shard, then by host
     #[command(long_about = help::STATUS.about, after_help = help::STATUS.examples)]
     Status {
@@ -141,6 +144,16 @@ pub enum Command {
     },
 }
 
+/// What to ask agents.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum AgentCommand {
+    /// Whose the process at every instance's port is, and what that is known by
+    Ps {
+        /// Only those on this host
+        host: Option<HostName>,
+    },
+}
+
 /// What to do with one operation.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum OpCommand {
@@ -178,7 +191,7 @@ impl Command {
             Self::Bootstrap { .. } => true,
             Self::Op(OpCommand::Pause { .. } | OpCommand::Resume { .. } | OpCommand::Cancel { .. }) => true,
             Self::Op(OpCommand::Show { .. } | OpCommand::Watch { .. }) => false,
-            Self::Hosts | Self::Plan { .. } | Self::Status { .. } => false,
+            Self::Hosts | Self::Agent(_) | Self::Plan { .. } | Self::Status { .. } => false,
             Self::Check { .. } | Self::Smoke { .. } | Self::Ops { .. } => false,
             Self::Credentials(credentials) => credentials.changes_things(),
             Self::Token(command) => !matches!(command, TokenCommand::List),

@@ -118,6 +118,23 @@ JSON: {\"operation\": {\"id\", \"state\", \"phases\": [{\"phase\", \"micros\"}],
        \"plan\": {\"hash\", \"shards\", \"preflight_micros\", ...} or null}",
 };
 
+/// `muster agent`.
+pub const AGENT: Help = Help {
+    about: "Ask what agents know of the processes on their hosts.\n\n\
+        `ps` shows for every instance whose the process at its port is, and the evidence: *ours* is supervised; \
+        *gone* means that the lock of the port is free, and it is started when that is safe; *foreign* (somebody \
+        else has the port or the directory) and *unknown* (the lock is held, and something speaks against its \
+        being ours, marked (!)) are left alone. On the host itself, without a coordinator: muster-agent ps.",
+    examples: "EXAMPLES:
+  muster agent ps
+  muster agent ps server1
+  muster agent ps --output json | jq -r '.processes[] | select(.standing != \"ours\") | .host, .port, .reason'
+
+JSON: {\"processes\": [{\"host\", \"port\", \"cluster\", \"pid\", \"reason\", \"age_ms\",
+       \"condition\": code or null, \"since_ms\", \"next_try_ms\": ms or null,
+       \"standing\": \"ours|gone|foreign|unknown\", \"evidence\": [...]}]}",
+};
+
 /// `muster status`.
 pub const STATUS: Help = Help {
     about: "Show a cluster: what is wrong first, then by shard, then by host.\n\n\
@@ -135,7 +152,8 @@ JSON: {\"cluster\", \"incarnation\", \"state\", \"rotation\": what it waits for 
        \"instances\": [{\"host\", \"address\", \"port\", \"pid\", \"node_id\",
         \"role\": \"master|replica\", \"master\": node id or null, \"slots\": \"0-5460\",
         \"state\", \"link\": \"up|down|unknown\", or null for masters, \"age_ms\",
-        \"reason\", \"seen\", \"changed\": \"promoted|demoted|moved|slots\" or null, ...}]}
+        \"reason\", \"condition\": code or null, \"since_ms\", \"next_try_ms\": or null,
+        \"standing\", \"evidence\": [...], \"seen\", \"changed\": \"promoted|demoted|moved|slots\" or null, ...}]}
       without CLUSTER: {\"clusters\": [{\"cluster\", \"incarnation\", \"state\", ...}]}",
 };
 

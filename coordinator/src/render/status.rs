@@ -14,7 +14,9 @@ use serde::Serialize;
 use super::{
     address, age, count,
     finding::{self, FindingJson},
-    hosts, moment, slots, some, table,
+    hosts, moment,
+    ps::AccountJson,
+    slots, some, table,
 };
 
 /// Clusters, for scripts.
@@ -69,6 +71,8 @@ struct InstanceJson {
     cluster_ok: bool,
     starts: u32,
     life: u64,
+    #[serde(flatten)]
+    account: AccountJson,
 }
 
 impl From<&[Cluster]> for ClustersJson {
@@ -126,6 +130,7 @@ impl From<&Seen> for InstanceJson {
             cluster_ok: view.is_some_and(|view| view.cluster_ok),
             starts: status.map_or(0, |status| status.starts),
             life: status.map_or(0, |status| status.life),
+            account: AccountJson::from(&status.and_then(|status| status.account.clone()).unwrap_or_default()),
         }
     }
 }

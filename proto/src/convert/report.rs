@@ -6,7 +6,7 @@ use super::{
     FieldError, Result, each, inside, millis, numbers, port, port_set, role, said, sha256, some, wire_role, word, wrong,
 };
 use crate::{
-    Generation, Life, Port, ServerVersion, Term,
+    Account, Condition, Generation, Life, Port, ServerVersion, Term,
     report::{Hello, InstanceState, InstanceStatus, NodeView, PortUse, Report, Server},
     wire,
 };
@@ -136,6 +136,31 @@ impl From<&InstanceStatus> for wire::InstanceStatus {
             starts: status.starts,
             life: status.life.0,
             node_id: status.node_id.to_string(),
+            account: Some(wire::Account::from(&status.account)),
+        }
+    }
+}
+
+impl From<&Account> for wire::Account {
+    fn from(account: &Account) -> Self {
+        Self {
+            condition: account.condition.map(Condition::word).unwrap_or_default().to_owned(),
+            since_ms: millis(account.since),
+            next_try_ms: account.next_try.map(millis),
+            standing: account.standing.clone(),
+            evidence: account.evidence.clone(),
+        }
+    }
+}
+
+impl From<wire::Account> for Account {
+    fn from(account: wire::Account) -> Self {
+        Self {
+            condition: Condition::from_word(&account.condition),
+            since: Duration::from_millis(account.since_ms),
+            next_try: account.next_try_ms.map(Duration::from_millis),
+            standing: said(account.standing),
+            evidence: account.evidence.into_iter().map(said).collect(),
         }
     }
 }
@@ -158,6 +183,7 @@ impl TryFrom<wire::InstanceStatus> for InstanceStatus {
             starts: status.starts,
             life: Life(status.life),
             node_id: word("node_id", &status.node_id)?,
+            account: status.account.map(Account::from).unwrap_or_default(),
         })
     }
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    ClusterId, Flavour, Generation, ServerVersion, Term,
+    Account, ClusterId, Condition, Flavour, Generation, ServerVersion, Term,
     report::{Hello, InstanceState, InstanceStatus, NodeView, PortUse, Report, Server},
 };
 
@@ -163,7 +163,28 @@ fn status() -> impl Strategy<Value = InstanceStatus> {
     (place, proptest::sample::select(states.to_vec()), "[a-z ]{0,20}", process, any::<u64>(), node_id()).prop_map(
         |((host, address, port, cluster), state, reason, (pid, view, view_age, starts), life, node_id)| {
             let life = Life(life);
-            InstanceStatus { host, address, port, cluster, state, reason, pid, view, view_age, starts, life, node_id }
+            let account = Account {
+                condition: Condition::from_word(["", "BACKOFF", "CRASH_LOOP"][starts as usize % 3]),
+                since: view_age,
+                next_try: pid.map(|_| view_age),
+                standing: reason.clone(),
+                evidence: vec![reason.clone()],
+            };
+            InstanceStatus {
+                host,
+                address,
+                port,
+                cluster,
+                state,
+                reason,
+                pid,
+                view,
+                view_age,
+                starts,
+                life,
+                node_id,
+                account,
+            }
         },
     )
 }

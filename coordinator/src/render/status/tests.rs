@@ -227,7 +227,12 @@ fn a_status_is_a_document() {
               "keys": 12,
               "cluster_ok": true,
               "starts": 1,
-              "life": 1
+              "life": 1,
+              "condition": null,
+              "since_ms": 0,
+              "next_try_ms": null,
+              "standing": null,
+              "evidence": []
             },
             {
               "host": "server2",
@@ -248,7 +253,12 @@ fn a_status_is_a_document() {
               "keys": 12,
               "cluster_ok": true,
               "starts": 1,
-              "life": 1
+              "life": 1,
+              "condition": null,
+              "since_ms": 0,
+              "next_try_ms": null,
+              "standing": null,
+              "evidence": []
             }
           ],
           "issues": [

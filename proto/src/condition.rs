@@ -1,0 +1,69 @@
+//! What keeps an instance from being what it should be: stable codes, for scripts and for findings.
+
+use std::time::Duration;
+
+/// Why an instance is not running, where that has a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Condition {
+    /// The machine has booted, and the coordinator is asked first.
+    Booting,
+    /// The machine has booted, and the coordinator does not let its host take part.
+    Barred,
+    /// It has ended, and is tried again after a pause.
+    Backoff,
+    /// It has ended too often.
+    CrashLoop,
+    /// The server refuses its conf.
+    ConfError,
+    /// Started now, it could empty its replicas.
+    Guarded,
+    /// Somebody else has its port or its directory.
+    Foreign,
+    /// What holds its lock is not provably ours.
+    Unrecognised,
+}
+
+impl Condition {
+    const ALL: [(Self, &'static str); 8] = [
+        (Self::Booting, "BOOTING"),
+        (Self::Barred, "HOST_BARRED"),
+        (Self::Backoff, "BACKOFF"),
+        (Self::CrashLoop, "CRASH_LOOP"),
+        (Self::ConfError, "CONF_ERROR"),
+        (Self::Guarded, "EMPTY_RESTART_GUARD"),
+        (Self::Foreign, "FOREIGN_PROCESS"),
+        (Self::Unrecognised, "UNKNOWN_PROCESS"),
+    ];
+
+    /// The code.
+    pub fn word(self) -> &'static str {
+        Self::ALL.iter().find(|(known, _)| *known == self).map_or("", |(_, word)| word)
+    }
+
+    /// From the code; none for one that a newer agent knows.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, known)| *known == word).map(|(condition, _)| *condition)
+    }
+}
+
+/// How an instance came to be what it is, and what comes next.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Account {
+    /// What keeps it, where that has a name.
+    pub condition: Option<Condition>,
+    /// How long state and reason have been so.
+    pub since: Duration,
+    /// In how long something is tried next; none when nothing is planned.
+    pub next_try: Option<Duration>,
+    /// Whose its process is: `ours`, `gone`, `foreign`, `unknown`.
+    pub standing: String,
+    /// What that is known by, a line each.
+    pub evidence: Vec<String>,
+}
+
+impl Account {
+    /// Equal but for the passing of time.
+    pub fn same_but_age(&self, other: &Self) -> bool {
+        Self { since: other.since, next_try: other.next_try, ..self.clone() } == *other
+    }
+}
