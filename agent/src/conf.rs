@@ -5,11 +5,13 @@
 //! callers.
 //!
 //! Reading order: [`redis_conf`], [`nodes_conf`], then [`settings_probe`] with [`settings_verdict`],
-//! [`keeps`].
+//! [`acl_probe`] with [`acl_verdict`], [`keeps`].
 
 mod file;
 
 mod access;
+
+mod acl_probe;
 
 mod redis;
 
@@ -22,7 +24,8 @@ mod keeps;
 #[cfg(test)]
 mod goldens;
 
-pub use access::{AccessError, Adjustment, Live, access, setuser, user_probe};
+pub use access::{AccessError, Adjustment, Live, access, probed_users, setuser};
+pub use acl_probe::{acl_probe, acl_probe_file, acl_verdict};
 pub use file::{ConfFile, FileKeeper};
 pub use keeps::{Keeps, keeps};
 pub use nodes::nodes_conf;

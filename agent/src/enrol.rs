@@ -54,6 +54,9 @@ pub enum EnrolError {
     /// Our own key.
     #[error("cannot make a signing request")]
     Request(#[from] PkiError),
+    /// It may have been done all the same.
+    #[error("no answer came from the coordinator")]
+    Lost(#[source] Box<tonic::Status>),
     /// The coordinator does not want it.
     #[error("{message}")]
     Refused {
@@ -79,13 +82,18 @@ impl EnrolError {
                     .into(),
             ),
             Self::Dial(..) => Some("is the coordinator up, and `coordinator` in the agent's config right?".into()),
+            Self::Lost(_) => {
+                Some("type the same again, with the same token: an answer that was lost costs nothing".into())
+            }
             Self::Identity(_) | Self::Request(_) => None,
         }
     }
 
     fn refused(status: &tonic::Status) -> Self {
-        let hint = Failure::from_status(status).and_then(|failure| failure.hint);
-        Self::Refused { message: status.message().to_owned(), hint }
+        match Failure::from_status(status) {
+            Some(failure) => Self::Refused { message: failure.message, hint: failure.hint },
+            None => Self::Lost(Box::new(status.clone())),
+        }
     }
 }
 
@@ -113,13 +121,8 @@ pub async fn enrol(config: &Config, papers: &Papers, token: &JoinToken, ways: Wa
     let request = EnrolRequest { token_id: token.id().to_owned(), host: config.name.to_string(), csr, mac };
     let answer = match EnrolmentClient::new(channel).enrol(request).await {
         Ok(answer) => answer.into_inner(),
-        Err(status) => {
-            // Only what the coordinator has judged is settled; another reply may have been lost after it said yes.
-            if Failure::from_status(&status).is_some() {
-                papers.drop_offer()?;
-            }
-            return Err(EnrolError::refused(&status));
-        }
+        // A key that is refused stays beside: an earlier reply, which said yes to it, may have been lost.
+        Err(status) => return Err(EnrolError::refused(&status)),
     };
     papers.take(&key)?;
     papers.keep(&answer.certificate, &answer.authorities)?;

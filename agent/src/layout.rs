@@ -134,6 +134,11 @@ impl Layout {
         Ok(())
     }
 
+    /// A place of that name for something half made; what stays there is cleared away at the next start.
+    pub fn staging(&self, name: &str) -> PathBuf {
+        self.base.join(".staging").join(name)
+    }
+
     /// Our own state.
     pub fn agent_dir(&self) -> PathBuf {
         self.base.join("agent")

@@ -7,6 +7,7 @@ use std::{
     process::ExitCode,
 };
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use muster_agent::{
     config::Config,
@@ -146,15 +147,16 @@ fn enrol(config: &Config, ways: Ways) -> ExitCode {
         }
     };
     let enrolled = || -> anyhow::Result<Outcome> {
-        let layout = Layout::open(&config.base_dir, config.run_as.clone())?;
+        let layout = Layout::open(&config.base_dir, config.run_as.clone())
+            .with_context(|| format!("cannot take {} into use (as root?)", config.base_dir.display()))?;
         let papers = Papers::in_dir(&layout.agent_dir());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(runtime.block_on(muster_agent::enrol::enrol(config, &papers, &token, ways))?)
     };
     match enrolled() {
         Ok(Outcome::Already) => println!(
-            "{name} is enrolled already; nothing was done, and the token is as good as before (--again asks anew; \
-             with a token of muster host rejoin-token: --new-key)"
+            "{name} has a certificate already; nothing was done or asked, and the token is as good as before (--again \
+             asks the coordinator anew; with a token of muster host rejoin-token: --new-key)"
         ),
         Ok(Outcome::Approved(_)) => println!("{name} is enrolled and approved; start muster-agent, if it does not run"),
         Ok(Outcome::Pending) => {

@@ -12,14 +12,13 @@ use std::{
 };
 
 use muster_proto::{
-    Auth, BusOffset, Port, ServerVersion, Setting, Tls,
+    BusOffset, Port, ServerVersion, Setting,
     convert::millis,
     report::Server,
     wire::{self, KernelFacts, PortFact, SurveyResult, Unreached},
 };
 use socket2::Socket;
 use tokio::{
-    io::AsyncWriteExt as _,
     net::{TcpSocket, TcpStream},
     process::Command,
     task::JoinSet,
@@ -27,11 +26,12 @@ use tokio::{
 };
 
 use crate::{
-    conf,
     config::Config,
     layout::{Directory, Layout},
     strangers,
 };
+
+mod asked;
 
 /// Patience for `redis-server --version`, which takes some milliseconds. The loop waits for it, and must not be so
 /// long in a pass that its host looks dead.
@@ -79,11 +79,11 @@ pub async fn survey(config: &Config, layout: &Layout, task: &wire::Survey) -> Re
     let server = server(config).await;
     let settings: Vec<Setting> = task.settings.iter().cloned().map(Setting::from).collect();
     let settings_error = match &server {
-        Ok(server) => try_settings(&server.path, &settings).await.err().unwrap_or_default(),
+        Ok(server) => asked::try_settings(&server.path, &settings).await.err().unwrap_or_default(),
         Err(_) => String::new(),
     };
     let (auth_error, tls_error) = match &server {
-        Ok(server) => access_errors(server, task).await,
+        Ok(server) => asked::access_errors(server, layout, task).await,
         Err(_) => (String::new(), String::new()),
     };
     let mut held = Held::default();
@@ -102,44 +102,6 @@ pub async fn survey(config: &Config, layout: &Layout, task: &wire::Survey) -> Re
         tls_error,
     };
     Ok((result, held))
-}
-
-/// Whether the server can have the spec's users and speak its TLS: it is asked itself.
-async fn access_errors(server: &Server, task: &wire::Survey) -> (String, String) {
-    let auth = Auth::try_from(task.auth.clone().unwrap_or_default());
-    let auth_error = match auth {
-        Err(error) => error.to_string(),
-        Ok(Auth::None) => String::new(),
-        Ok(Auth::Passwords(_)) if server.version.major < 6 => {
-            format!("{} knows no users; they came with Redis 6.0", server.version)
-        }
-        Ok(Auth::Passwords(acl)) => {
-            let lines = conf::user_probe(server.version, &acl);
-            try_settings(&server.path, &lines).await.err().unwrap_or_default()
-        }
-    };
-    let tls_error = match Tls::from(task.tls.clone().unwrap_or_default()) {
-        Tls::Off => String::new(),
-        Tls::Issued => speaks_tls(&server.path).await,
-        Tls::Files(files) => {
-            let unreadable = [&files.cert, &files.key, &files.ca].into_iter().find_map(|path| {
-                let read = fs::read_to_string(path).map_err(|error| plain(&error));
-                let pem = |text: String| if text.contains("-----BEGIN ") { Ok(()) } else { Err("not PEM".to_owned()) };
-                read.and_then(pem).err().map(|why| format!("{}: {why}", path.display()))
-            });
-            match unreadable {
-                Some(why) => why,
-                None => speaks_tls(&server.path).await,
-            }
-        }
-    };
-    (auth_error, tls_error)
-}
-
-/// A server that was built without TLS knows none of its settings.
-async fn speaks_tls(server: &str) -> String {
-    let line = Setting { key: "tls-replication".into(), value: "no".into() };
-    try_settings(server, &[line]).await.err().map(|why| format!("it was built without TLS ({why})")).unwrap_or_default()
 }
 
 fn port_fact(address: IpAddr, layout: &Layout, port: Port, offset: BusOffset, held: &mut Held) -> PortFact {
@@ -192,24 +154,6 @@ fn listen(address: SocketAddr) -> io::Result<Socket> {
 fn plain(error: &io::Error) -> String {
     let words = error.to_string();
     words.split(" (os error").next().unwrap_or(&words).to_ascii_lowercase()
-}
-
-/// Lets the server itself read the operator's settings, on its standard input, followed by a line that it must refuse:
-/// it judges everything, opens nothing and exits.
-async fn try_settings(server: &str, settings: &[Setting]) -> Result<(), String> {
-    let mut command = Command::new(server);
-    command.arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let mut child =
-        command.current_dir("/").spawn().map_err(|error| format!("cannot run {server}: {}", plain(&error)))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        let written = stdin.write_all(conf::settings_probe(settings).as_bytes()).await;
-        written.map_err(|error| format!("cannot speak to {server}: {error}"))?;
-    }
-    let output = timeout(Duration::from_secs(5), child.wait_with_output()).await;
-    let output = output.map_err(|_| format!("{server} did not judge the settings within 5 s"))?;
-    let output = output.map_err(|error| error.to_string())?;
-    let said = [output.stdout, output.stderr].concat();
-    conf::settings_verdict(&String::from_utf8_lossy(&said))
 }
 
 /// Free bytes, and why nothing could be written; tried with a real file.

@@ -7,7 +7,8 @@ use std::{
 };
 
 use muster_proto::{
-    Generation, Hello, HostName, InstanceState, NodeId, PortUse, Report, SLOTS, SlotRange, slots::normal, wire,
+    Generation, Hello, HostName, InstanceState, InstanceStatus, NodeId, PortUse, Report, SLOTS, SlotRange,
+    slots::normal, wire,
 };
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -206,6 +207,7 @@ impl Inventory {
 
     /// Those of a cluster's hosts that have not made true what they were told last, and why.
     pub fn behind(&self, blueprint: &Blueprint, bars: &Bars) -> Vec<Culprit> {
+        let members: BTreeSet<NodeId> = blueprint.members.iter().map(|member| member.node_id).collect();
         let one = |name: HostName| {
             let culprit = |why: String, stuck| Culprit { name: name.to_string(), why, stuck };
             let report = match self.current(&name, bars) {
@@ -215,15 +217,18 @@ impl Inventory {
                 }
             };
             let told = self.hosts.get(&name).map(|host| host.told).filter(|told| *told != report.converged)?;
-            let troubled = report.instances.iter().find(|status| !status.reason.is_empty());
-            Some(troubled.map_or_else(
-                || culprit(format!("has made generation {} true, told was {told}", report.converged), false),
-                |status| Culprit {
-                    name: format!("{name}:{}", status.port),
-                    why: status.reason.clone(),
-                    stuck: status.state == InstanceState::Blocked,
-                },
-            ))
+            let is_mine = |status: &&InstanceStatus| members.contains(&status.node_id);
+            let mine: Vec<_> = report.instances.iter().filter(is_mine).collect();
+            if let Some(status) = mine.iter().find(|status| !status.reason.is_empty()) {
+                let stuck = status.state == InstanceState::Blocked;
+                return Some(Culprit { name: format!("{name}:{}", status.port), why: status.reason.clone(), stuck });
+            }
+            // What another cluster on the same host lacks is its own matter.
+            let there = blueprint.members.iter().filter(|member| member.host == name).count();
+            let well = mine.len() == there && mine.iter().all(|status| status.state == InstanceState::Running);
+            let others = report.instances.iter().any(|status| !is_mine(&status) && !status.reason.is_empty());
+            (!well || !others)
+                .then(|| culprit(format!("has made generation {} true, told was {told}", report.converged), false))
         };
         blueprint.hosts().into_iter().filter_map(one).collect()
     }

@@ -17,7 +17,7 @@ use std::{
 };
 
 use muster_proto::{ClusterName, OperationId, Sha256, Spec, Term, convert::millis};
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::Connection;
 
 use crate::{
     blueprint::Blueprint,
@@ -74,9 +74,11 @@ pub enum LedgerError {
     /// There is nothing to keep: drawing it has failed.
     #[error("a cluster's secrets cannot be made")]
     Credentials(#[source] CredentialsError),
-    /// Written by a newer version.
-    #[error("the store was written by a newer version (schema {found}; this one knows {SCHEMA_VERSION})")]
-    Newer {
+    /// Written by another version, or changed by hand.
+    #[error(
+        "the store says that its schema is {found}, and this version of Muster writes and reads {SCHEMA_VERSION} alone"
+    )]
+    Version {
         /// What it says.
         found: i64,
     },
@@ -219,14 +221,13 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Whether there is a store with secrets in it: version 1 had none.
+    /// Whether there is a store, with secrets in it.
     pub fn is_sealed(path: &Path) -> Result<bool, LedgerError> {
         if !path.exists() {
             return Ok(false);
         }
         let connection = Connection::open(path)?;
-        let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        Ok(found > 1)
+        Ok(tables(&connection)? > 0)
     }
 
     /// Opens or makes the store, and begins a new term, which is on the disk before this returns.
@@ -236,16 +237,17 @@ impl Ledger {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", "ON")?;
         let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if found > SCHEMA_VERSION {
-            return Err(LedgerError::Newer { found });
+        // A store that says that it is older would have its end of the audit sealed anew: there was none before.
+        let new = tables(&connection)? == 0;
+        if !new && found != SCHEMA_VERSION {
+            return Err(LedgerError::Version { found });
         }
         let transaction = connection.transaction()?;
         transaction.execute_batch(SCHEMA)?;
         transaction.execute_batch(trust::SCHEMA)?;
         transaction.execute_batch(audit::SCHEMA)?;
-        if found < 2 {
-            seal_documents(&transaction, &seal)?;
-            audit::seal_end(&transaction, &seal)?;
+        if new {
+            audit::begin(&transaction, &seal)?;
         }
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         transaction
@@ -286,15 +288,8 @@ fn document_place(host: &str) -> String {
     format!("what {host} is told")
 }
 
-/// Version 1 of the store kept documents as they are; since there are secrets in them, they are sealed.
-fn seal_documents(transaction: &Transaction, seal: &Seal) -> Result<(), LedgerError> {
-    let mut statement = transaction.prepare("SELECT host, document FROM desired")?;
-    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
-    for row in rows.collect::<Result<Vec<_>, _>>()? {
-        let sealed = seal.seal(&document_place(&row.0), &row.1)?;
-        transaction.execute("UPDATE desired SET document = ?2 WHERE host = ?1", params![row.0, sealed])?;
-    }
-    Ok(())
+fn tables(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))
 }
 
 /// Now, in milliseconds since 1970.

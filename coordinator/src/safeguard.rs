@@ -182,7 +182,12 @@ pub fn unknown_host(name: &str) -> Failure {
 /// What the store's refusal looks like to a caller.
 pub fn store_failed(error: LedgerError) -> Failure {
     let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-    Failure::new(Reason::StoreFailed, format!("{error}{cause}; nothing was changed"))
+    let message = format!("{error}{cause}; nothing was changed");
+    if matches!(error, LedgerError::Damaged(_)) {
+        return Failure::new(Reason::StoreDamaged, message)
+            .hint("something else than the coordinator has written to store.db: put a backup of it back");
+    }
+    Failure::new(Reason::StoreFailed, message)
         .hint("look at the disk of the coordinator's state_dir: df -h, and its log: journalctl -u muster-coordinator")
 }
 

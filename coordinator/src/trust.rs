@@ -259,7 +259,10 @@ pub fn admit(
              used up or expired"
             ),
         )
-        .hint(format!("make another on the coordinator: muster token create --host {host}"))
+        .hint(match known {
+            None => format!("make another on the coordinator: muster token create --host {host}"),
+            Some(_) => format!("on the coordinator: muster host rejoin-token {host}, which prints what to type here"),
+        })
     };
     let token = token.ok_or_else(refused)?;
     let proved = enrol_mac_holds(&token.secret, host, applicant.csr, applicant.mac);

@@ -70,6 +70,8 @@ reasons! {
     HostSilent = "HOST_SILENT" => Unavailable,
     /// The store refused a write.
     StoreFailed = "STORE_FAILED" => Internal,
+    /// The store holds what the coordinator did not write.
+    StoreDamaged = "STORE_DAMAGED" => DataLoss,
     /// Another live machine uses the name.
     HostNameTaken = "HOST_NAME_TAKEN" => AlreadyExists,
     /// Too old or too new.

@@ -8,7 +8,7 @@
 use std::{fmt::Write as _, path::PathBuf};
 
 use muster_proto::{
-    ClusterAssignment, InstanceTls, Secret, ServerVersion, Setting, Sha256, Users,
+    ClusterAssignment, InstanceTls, Secret, ServerVersion, Sha256, Users,
     acl::{Acl, AclRules, Login, RedisUser},
 };
 
@@ -147,15 +147,15 @@ fn users_acl(version: ServerVersion, users: &Users) -> String {
     text
 }
 
-/// The spec's users as lines of redis.conf, to be judged by the server itself.
-pub fn user_probe(version: ServerVersion, acl: &Acl) -> Vec<Setting> {
+/// The spec's users, as a server of that version is given them, to be judged by the server itself.
+pub fn probed_users(version: ServerVersion, acl: &Acl) -> Vec<RedisUser> {
     let default = acl.default_rules.clone().map(|rules| ("default".to_owned(), rules));
     let own = acl.users.iter().map(|user| (user.name.to_string(), user.rules.clone()));
-    let line = |(name, known): (String, AclRules)| {
+    let user = |(name, known): (String, AclRules)| {
         let user = RedisUser { name, rules: known, passwords: Vec::new() };
-        Setting { key: "user".into(), value: format!("{} on {}", user.name, rules(version, &user)) }
+        RedisUser { rules: rules(version, &user), ..user }
     };
-    default.into_iter().chain(own).map(line).collect()
+    default.into_iter().chain(own).map(user).collect()
 }
 
 /// The arguments of ACL SETUSER after the name: everything anew, in one step.

@@ -4,6 +4,7 @@ use std::slice;
 
 use muster_proto::{
     Sha256, audit,
+    failure::Reason,
     wire::{ListAuditRequest, ListAuditResponse},
 };
 
@@ -38,7 +39,11 @@ pub async fn verify(context: &mut Context) -> Result<Verdict, CliError> {
     let mut trust = context.trust().await?;
     let (mut seq, mut hash) = (0, Sha256([0; 32]));
     let broken = 'pages: loop {
-        let page = page(&mut trust, seq).await?;
+        let page = match page(&mut trust, seq).await {
+            Ok(page) => page,
+            Err(CliError::Refused { source, .. }) if source.is(Reason::StoreDamaged) => break Some(source.message),
+            Err(error) => return Err(error),
+        };
         if page.entries.is_empty() {
             break (page.last_seq != seq || page.last_sha256 != hash.0)
                 .then(|| format!("entries are cut off after {seq}: the last one that was made is {}", page.last_seq));

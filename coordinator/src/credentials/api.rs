@@ -109,7 +109,7 @@ pub fn finish(
     let credentials = record.credentials.as_ref().ok_or_else(|| none(&record))?;
     let Some(rotation) = credentials.rotation else {
         let last = shared.ledger.operations(Some(name.as_str())).map_err(store_failed)?;
-        let last = last.iter().find(|one| one.state == OpState::Done && one.kind.starts_with("rotate-"));
+        let last = last.iter().find(|one| one.kind.starts_with("rotate-")).filter(|one| one.state == OpState::Done);
         let missing = || {
             Failure::new(Reason::UnknownOperation, format!("no rotation of cluster {name} is under way"))
                 .hint(format!("muster credentials rotate {name}"))

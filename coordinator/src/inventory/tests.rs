@@ -136,6 +136,20 @@ fn behind_is_who_has_not_made_true_what_he_was_told_last() {
         (report.received, report.refusal) = (Generation(2), Some("the disk is full".into()));
     }));
     expect!["server1: has not been heard of for 0 s"].assert_eq(&behind(|host| host.session = None));
+    // Another cluster on the same host, which is sick, is its own matter; this one's instances say nothing.
+    let neighbour = |change: &dyn Fn(&mut Vec<InstanceStatus>)| {
+        behind(|host| {
+            accepted(host);
+            let instances = &mut host.report.as_mut().unwrap().instances;
+            let sick = InstanceStatus { node_id: id(99), reason: "a crash loop".into(), ..instances[0].clone() };
+            instances.push(sick);
+            change(instances);
+        })
+    };
+    assert_eq!(neighbour(&|_| {}), "");
+    expect!["server1: has made generation 1 true, told was 2"].assert_eq(&neighbour(&|instances| {
+        instances.remove(0);
+    }));
     let bar = Bar { what: "was revoked: stolen".into(), cure: "muster host rejoin-token server1".into() };
     let barred = all_well(&blueprint()).behind(&blueprint(), &Bars::from([(name("server1"), bar)]));
     assert_eq!(barred.len(), 1);

@@ -50,14 +50,9 @@ impl AuditEnd {
     }
 }
 
-/// Version 1 of the store did not keep where the audit ends.
-pub(super) fn seal_end(connection: &Connection, seal: &Seal) -> Result<()> {
-    let query = "SELECT seq, sha256 FROM audit ORDER BY seq DESC LIMIT 1";
-    let last: Option<(i64, Vec<u8>)> =
-        connection.query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let (seq, sha256) = last.map_or((0, vec![0; 32]), |(seq, sha256)| (unsigned(seq), sha256));
-    let sha256 = sha256.try_into().map_err(|_| damaged("a hash of the audit"))?;
-    AuditEnd { seq, sha256: Sha256(sha256) }.write(connection, seal)
+/// Of a new store.
+pub(super) fn begin(connection: &Connection, seal: &Seal) -> Result<()> {
+    AuditEnd { seq: 0, sha256: Sha256([0; 32]) }.write(connection, seal)
 }
 
 impl Ledger {
