@@ -38,6 +38,9 @@ pub enum AdjustError {
     /// It does not answer, or does not take it.
     #[error("cannot tell the server of its new users or certificates: {0}")]
     Talk(#[from] TalkError),
+    /// It does not take the files.
+    #[error("the server does not take {0}: {1}")]
+    Files(String, TalkError),
     /// It took them, and has others.
     #[error("the server was told of user {0}, and has another one under that name")]
     User(String),
@@ -104,7 +107,8 @@ async fn load_certificates(
     let [cert, key, ca] = files.map(|path| path.display().to_string());
     // Believe first: whoever shows a new certificate meanwhile is taken.
     let pairs = [("tls-ca-cert-file", ca.as_str()), ("tls-cert-file", &cert), ("tls-key-file", &key)];
-    Ok(set(talk, &pairs, version).await?)
+    let files = format!("{cert}, {key} and {ca}");
+    set(talk, &pairs, version).await.map_err(|error| AdjustError::Files(files, error))
 }
 
 /// In one step where the server can (7.0), else one by one: a key is kept for the life of a directory, so that a

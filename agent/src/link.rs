@@ -34,6 +34,9 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Between two tries to renew a certificate that still holds.
 const RENEW_AGAIN: Duration = Duration::from_secs(60);
 
+/// Whoever approves a host looks whether it comes.
+const APPROVAL: Duration = Duration::from_secs(2);
+
 type Timer = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// One side of the conversation.
@@ -66,11 +69,19 @@ enum Ended {
 }
 
 impl Ended {
+    fn is(&self, reasons: &[Reason]) -> bool {
+        let Self::Stream(status) = self else { return false };
+        Failure::from_status(status).is_some_and(|failure| reasons.iter().any(|reason| failure.is(*reason)))
+    }
+
     /// Whether the coordinator was reached, and does not let this host take part.
     fn is_bar(&self) -> bool {
-        let Self::Stream(status) = self else { return false };
-        let bars = [Reason::HostPending, Reason::HostQuarantined, Reason::HostRevoked];
-        Failure::from_status(status).is_some_and(|failure| bars.into_iter().any(|bar| failure.is(bar)))
+        self.is(&[Reason::HostPending, Reason::HostQuarantined, Reason::HostRevoked])
+    }
+
+    /// Whether somebody is about to let it in again.
+    fn is_pending(&self) -> bool {
+        self.is(&[Reason::HostPending, Reason::HostQuarantined])
     }
 }
 
@@ -127,6 +138,7 @@ impl Link {
                 said = words;
             }
             let pause = backoff.next().unwrap_or(HEARTBEAT);
+            let pause = if ended.is_pending() { pause.min(APPROVAL) } else { pause };
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = enrolled() => backoff = fresh(),

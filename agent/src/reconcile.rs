@@ -204,6 +204,10 @@ pub fn plan(
 /// A step that has failed is not tried again before its time.
 fn retry_later(verdict: Verdict, seen: &Seen, now: Duration) -> Verdict {
     match &seen.failed {
+        // What runs goes on serving as it is.
+        Some((words, due)) if matches!(verdict.step, Some(Step::Adjust { .. })) && *due > now => {
+            Verdict::wait(verdict.state, words.clone()).called(Condition::Unadjusted).at(*due)
+        }
         Some((words, due)) if verdict.step.is_some() && *due > now => Verdict::blocked(words.clone()).at(*due),
         _ => verdict,
     }

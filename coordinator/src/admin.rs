@@ -50,6 +50,14 @@ impl Admin {
         Ok(operation.map(|operation| operation.state))
     }
 
+    /// What the rotation of a cluster does or waits for; empty when there is none.
+    fn rotation(&self, record: &ClusterRecord) -> Result<String, Failure> {
+        let rotation = record.credentials.as_ref().and_then(|credentials| credentials.rotation);
+        let Some(rotation) = rotation else { return Ok(String::new()) };
+        let operation = self.shared.ledger.operation(rotation.operation).map_err(store_failed)?;
+        Ok(operation.map(|found| operations::in_words(&found)).unwrap_or_default())
+    }
+
     fn audit_operation(&self, visit: &Visit, action: &str, operation: Option<&wire::Operation>) -> Result<(), Failure> {
         let detail = operation.map(|operation| format!("operation {}, cluster {}", operation.id, operation.cluster));
         self.shared.audit(visit, action, &detail.unwrap_or_default())
@@ -59,7 +67,12 @@ impl Admin {
         let record = self.shared.cluster(name)?;
         let state = self.state_of(&record)?;
         let bars = self.shared.bars().map_err(store_failed)?;
-        Ok(status::status(&record, state, &self.shared.inventory(), &bars))
+        let rotation = self.rotation(&record)?;
+        let mut answer = status::status(&record, state, &self.shared.inventory(), &bars);
+        if let Some(cluster) = answer.cluster.as_mut() {
+            cluster.rotation = rotation;
+        }
+        Ok(answer)
     }
 }
 
@@ -198,7 +211,8 @@ impl admin_server::Admin for Admin {
             parsed.map_err(|error| error.to_string())
         };
         let answers = probed.into_iter().map(|(host, answer)| (host, answer.and_then(read))).collect();
-        let verdict = check::judge(&record.blueprint, plan::asked(&record.spec), &answers);
+        let bars = self.shared.bars().map_err(store_failed)?;
+        let verdict = check::judge(&record.blueprint, plan::asked(&record.spec), &answers, &bars);
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         Ok(Response::new(wire::CheckResponse {
             findings: verdict.findings.into_iter().map(wire::Finding::from).collect(),

@@ -12,6 +12,7 @@ use crate::{
     blueprint::Blueprint,
     finding::{Finding, Severity},
     lint::{self, Asked, Copy},
+    trust::{Bars, away},
 };
 
 /// What was found, and what was held to be true.
@@ -37,9 +38,10 @@ pub fn judge(
     blueprint: &Blueprint,
     asked: Asked,
     answers: &BTreeMap<HostName, Result<Vec<InstanceStatus>, String>>,
+    bars: &Bars,
 ) -> Verdict {
     let mut verdict = Verdict::default();
-    let seen = gather(blueprint, answers, &mut verdict);
+    let seen = gather(blueprint, answers, bars, &mut verdict);
     verdict.answered = seen.len();
     if seen.is_empty() {
         let nobody = Finding::fatal("NOBODY_ANSWERS", blueprint.cluster.as_str(), "no instance has answered");
@@ -50,7 +52,7 @@ pub fn judge(
     agree(&seen, common, &mut verdict);
     states(&seen, blueprint.members.len(), &mut verdict);
     let now = &common.topology;
-    coverage(now, &seen, &mut verdict);
+    coverage(now, &seen, &silent_hosts(blueprint, answers), &mut verdict);
     roles(blueprint, now, &mut verdict);
     rules(blueprint, asked, now, &mut verdict);
     verdict.findings.sort();
@@ -60,13 +62,13 @@ pub fn judge(
 fn gather<'a>(
     blueprint: &'a Blueprint,
     answers: &'a BTreeMap<HostName, Result<Vec<InstanceStatus>, String>>,
+    bars: &Bars,
     verdict: &mut Verdict,
 ) -> Vec<Seen<'a>> {
     let mut seen = Vec::new();
     for host in blueprint.hosts() {
         if let Some(Err(why)) = answers.get(&host) {
-            let finding = Finding::fatal("HOST_SILENT", "agent", format!("the agent did not answer: {why}"));
-            verdict.findings.push(finding.on(&host).cure(format!("on {host}: systemctl status muster-agent")));
+            verdict.findings.push(away(&host, &format!("the agent did not answer: {why}"), bars));
         }
     }
     for member in &blueprint.members {
@@ -148,17 +150,40 @@ fn states(seen: &[Seen], members: usize, verdict: &mut Verdict) {
     }
 }
 
-/// Slots whose owner has answered; those of one that is silent are served by nobody.
-fn coverage(now: &Topology, seen: &[Seen], verdict: &mut Verdict) {
+/// Nodes on hosts whose agents have not answered: whether those serve, only the others can say.
+fn silent_hosts(
+    blueprint: &Blueprint,
+    answers: &BTreeMap<HostName, Result<Vec<InstanceStatus>, String>>,
+) -> BTreeSet<NodeId> {
+    let silent = |member: &&Member| !matches!(answers.get(&member.host), Some(Ok(_)));
+    blueprint.members.iter().filter(silent).map(|member| member.node_id).collect()
+}
+
+/// Slots whose owner has answered, or is well in the eyes of all that have. Those of any other are served by nobody.
+fn coverage(now: &Topology, seen: &[Seen], silent: &BTreeSet<NodeId>, verdict: &mut Verdict) {
     let answered: BTreeSet<NodeId> = seen.iter().map(|one| one.member.node_id).collect();
-    let owners = now.nodes().iter().filter(|node| answered.contains(&node.id));
-    let ranges = owners.flat_map(|node| node.role.slots().to_vec());
-    let covered = normal(ranges.collect());
-    let count: u32 = covered.iter().map(|range: &SlotRange| u32::from(range.len())).sum();
-    if count == u32::from(SLOTS) {
+    let doubted = |id: &NodeId| {
+        let named = format!("({})", id.short());
+        let views = seen.iter().filter_map(|one| one.status.view.as_ref());
+        views.flat_map(|view| &view.troubles).any(|trouble| trouble.contains(&named))
+    };
+    let count = |owns: &dyn Fn(&NodeId) -> bool| {
+        let owners = now.nodes().iter().filter(|node| owns(&node.id));
+        let covered = normal(owners.flat_map(|node| node.role.slots().to_vec()).collect());
+        covered.iter().map(|range: &SlotRange| u32::from(range.len())).sum::<u32>()
+    };
+    let sure = count(&|id| answered.contains(id));
+    let believed = count(&|id| answered.contains(id) || (silent.contains(id) && !doubted(id)));
+    if sure == u32::from(SLOTS) {
         verdict.passed.push(format!("All {SLOTS} slots covered."));
+    } else if believed == u32::from(SLOTS) {
+        let others = believed - sure;
+        verdict.passed.push(format!(
+            "{sure} slots covered; the other {others} too, in the eyes of every node that answered, on hosts whose \
+             agents did not."
+        ));
     } else {
-        let message = format!("{count} of {SLOTS} slots are served by a node that answers");
+        let message = format!("{believed} of {SLOTS} slots are served by a node that answers, or is seen to serve");
         verdict.findings.push(
             Finding::fatal("SLOTS_UNCOVERED", "slots", message).cure("bring back an instance of the missing shard"),
         );

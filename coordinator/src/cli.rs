@@ -217,7 +217,7 @@ async fn dispatch(context: &mut Context, command: Command) -> Result<Verdict, Cl
         Command::Status { cluster: Some(cluster), watch: false } => status::show(context, &cluster).await,
         Command::Status { cluster: None, watch } => status::any(context, watch).await,
         Command::Check { cluster } => check::run(context, &cluster).await,
-        Command::Smoke { cluster, from } => smoke::run(context, &cluster, from.as_ref()).await,
+        Command::Smoke { cluster, from, ca } => smoke::run(context, &cluster, from.as_ref(), ca.as_deref()).await,
         Command::Ops { cluster } => ops::list(context, cluster.as_ref()).await,
         Command::Op(OpCommand::Show { id }) => ops::show(context, &id).await,
         Command::Op(OpCommand::Watch { id }) => ops::watch(context, &id).await,

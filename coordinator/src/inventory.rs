@@ -7,7 +7,7 @@ use std::{
 };
 
 use muster_proto::{
-    Generation, Hello, HostName, InstanceState, InstanceStatus, NodeId, PortUse, Report, SLOTS, SlotRange,
+    Condition, Generation, Hello, HostName, InstanceState, InstanceStatus, NodeId, PortUse, Report, SLOTS, SlotRange,
     slots::normal, wire,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -220,7 +220,8 @@ impl Inventory {
             let is_mine = |status: &&InstanceStatus| members.contains(&status.node_id);
             let mine: Vec<_> = report.instances.iter().filter(is_mine).collect();
             if let Some(status) = mine.iter().find(|status| !status.reason.is_empty()) {
-                let stuck = status.state == InstanceState::Blocked;
+                let stuck =
+                    status.state == InstanceState::Blocked || status.account.condition == Some(Condition::Unadjusted);
                 return Some(Culprit { name: format!("{name}:{}", status.port), why: status.reason.clone(), stuck });
             }
             // What another cluster on the same host lacks is its own matter.

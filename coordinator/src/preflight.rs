@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use muster_proto::{HostName, Port, ServerVersion, Spec, SpecHost, ports::DEFAULT_BUS_OFFSET, report::Server, wire};
 
-use crate::finding::Finding;
+use crate::{
+    finding::Finding,
+    trust::{Bars, away},
+};
 
 /// Clocks further apart than this are said. Redis itself tolerates more; logs of two hosts then cannot be read
 /// together.
@@ -34,6 +37,7 @@ pub fn judge(
     spec: &Spec,
     answers: &BTreeMap<HostName, Answer>,
     offered: &BTreeMap<HostName, BTreeSet<Port>>,
+    bars: &Bars,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut versions: BTreeMap<ServerVersion, Vec<&HostName>> = BTreeMap::new();
@@ -41,7 +45,7 @@ pub fn judge(
         let Some(answer) = answers.get(&host.name) else { continue };
         findings.extend(not_offered(host, offered.get(&host.name)));
         match &answer.survey {
-            Err(why) => findings.push(silent(&host.name, why)),
+            Err(why) => findings.push(away(&host.name, &format!("the agent did not answer: {why}"), bars)),
             Ok(survey) => {
                 if let Ok(server) = server_of(survey) {
                     versions.entry(server.version).or_default().push(&host.name);
@@ -51,7 +55,7 @@ pub fn judge(
                 // From an address that it does not have a host reaches nobody; that is said once.
                 match survey.ports.iter().find_map(not_local) {
                     Some(error) => findings.push(elsewhere(&host.name, &answer.address, error)),
-                    None => findings.extend(reach_findings(&host.name, answer)),
+                    None => findings.extend(reach_findings(&host.name, answer, bars)),
                 }
             }
         }
@@ -67,12 +71,6 @@ pub fn server_of(survey: &wire::SurveyResult) -> Result<Server, String> {
         Some(server) => Server::try_from(server).map_err(|error| error.to_string()),
         None => Err(survey.server_error.clone()),
     }
-}
-
-fn silent(host: &HostName, why: &str) -> Finding {
-    Finding::fatal("HOST_SILENT", "agent", format!("the agent did not answer: {why}"))
-        .on(host)
-        .cure(format!("on {host}: systemctl status muster-agent"))
 }
 
 /// The kernel's words for an address that is another machine's (EADDRNOTAVAIL, bind(2)).
@@ -285,11 +283,11 @@ fn skew(host: &HostName, skew_ms: i64) -> Option<Finding> {
 }
 
 /// One for each host that cannot be reached, and each way in which it cannot.
-fn reach_findings(host: &HostName, answer: &Answer) -> Vec<Finding> {
+fn reach_findings(host: &HostName, answer: &Answer, bars: &Bars) -> Vec<Finding> {
     let unreached = match &answer.reach {
         Ok(unreached) => unreached,
         // Whom it reaches is not known, and must not be taken for everybody.
-        Err(why) => return vec![silent(host, why)],
+        Err(why) => return vec![away(host, &format!("the agent did not answer: {why}"), bars)],
     };
     let mut ways: BTreeMap<(&str, &str, &str), Vec<&wire::Target>> = BTreeMap::new();
     for one in unreached {

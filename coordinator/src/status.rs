@@ -3,11 +3,10 @@
 use muster_proto::{Condition, HostName, InstanceState, InstanceStatus, Member, convert::millis, wire};
 
 use crate::{
-    credentials::step::line,
     finding::Finding,
     inventory::{Host, Inventory, use_word},
     ledger::{ClusterRecord, OpState},
-    trust::{Bar, Bars},
+    trust::{Bars, away},
 };
 
 /// Older than this, a view is said to be old.
@@ -63,12 +62,7 @@ pub fn cluster(record: &ClusterRecord, operation: Option<OpState>) -> wire::Clus
         instances: count(record.blueprint.members.len()),
         cluster_id: record.blueprint.cluster_id.to_string(),
         formed_unix_ms: record.formed_ms.unwrap_or(0),
-        rotation: record
-            .credentials
-            .as_ref()
-            .and_then(|credentials| credentials.rotation)
-            .map(|rotation| line(&record.blueprint.cluster, rotation, &[]))
-            .unwrap_or_default(),
+        rotation: String::new(),
     }
 }
 
@@ -127,29 +121,16 @@ fn instance(record: &ClusterRecord, member: &Member, inventory: &Inventory) -> w
 }
 
 fn silent(name: &HostName, inventory: &Inventory, bars: &Bars) -> Option<Finding> {
-    if let Some(Bar { what, cure }) = bars.get(name) {
-        let message = format!("the host {what}; its redis-servers may well be running");
-        return Some(Finding::fatal("HOST_BARRED", "agent", message).on(name).cure(cure));
-    }
     let host = inventory.get(name);
-    if let Some(host) = host.filter(|host| inventory.live(host)) {
+    if let Some(host) = host.filter(|host| inventory.live(host) && !bars.contains_key(name)) {
         let refusal = host.report.as_ref()?.refusal.clone()?;
-        return Some(
-            Finding::fatal("HOST_REFUSES", "agent", refusal)
-                .on(name)
-                .cure("look at the coordinators that run: one is old"),
-        );
+        return Some(Finding::fatal("HOST_REFUSES", "agent", refusal).on(name).cure(
+            "does an old coordinator run, or was its store put back from a backup? README, When something is lost",
+        ));
     }
     let age = host.map_or(0, |host| host.heard.elapsed().as_secs());
-    Some(
-        Finding::fatal(
-            "HOST_SILENT",
-            "agent",
-            format!("not heard of for {age} s; its redis-servers may well be running"),
-        )
-        .on(name)
-        .cure(format!("on {name}: systemctl status muster-agent")),
-    )
+    let why = format!("not heard of for {age} s; its redis-servers may well be running");
+    Some(away(name, &why, bars))
 }
 
 fn issue(record: &ClusterRecord, member: &Member, inventory: &Inventory) -> Option<Finding> {
@@ -160,11 +141,14 @@ fn issue(record: &ClusterRecord, member: &Member, inventory: &Inventory) -> Opti
     let subject = member.name();
     let on = |finding: Finding| Some(finding.on(&member.host));
     if status.state != InstanceState::Running {
-        let why = if status.reason.is_empty() { String::new() } else { format!(": {}", status.reason) };
+        let why = status.reason_behind();
         let next = status.account.next_try.map(|due| due.saturating_sub(host.heard.elapsed()));
         let next = next.map_or_else(String::new, |due| format!("; next try in {} s", due.as_secs()));
         let code = status.account.condition.map_or("INSTANCE_NOT_RUNNING", Condition::word);
         return on(Finding::fatal(code, subject, format!("{}{why}{next}", status.state.word())));
+    }
+    if let Some(condition) = status.account.condition {
+        return on(Finding::fatal(condition.word(), subject, format!("runs{}", status.reason_behind())));
     }
     let view = status.view.as_ref()?;
     if !view.cluster_ok {

@@ -10,6 +10,8 @@ use muster_proto::{
     wire,
 };
 
+use crate::finding::Finding;
+
 /// How far a host is believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrustState {
@@ -198,6 +200,19 @@ pub struct Bar {
     pub what: String,
     /// What to type.
     pub cure: String,
+}
+
+/// An agent that says nothing: because it may not, or for another reason.
+pub fn away(host: &HostName, why: &str, bars: &Bars) -> Finding {
+    match bars.get(host) {
+        Some(Bar { what, cure }) => {
+            let message = format!("the host {what}; its redis-servers may well be running");
+            Finding::fatal("HOST_BARRED", "agent", message).on(host).cure(cure.as_str())
+        }
+        None => Finding::fatal("HOST_SILENT", "agent", why)
+            .on(host)
+            .cure(format!("on {host}: systemctl status muster-agent")),
+    }
 }
 
 impl UserRecord {

@@ -17,6 +17,8 @@ pub enum Condition {
     ConfError,
     /// Started now, it could empty its replicas.
     Guarded,
+    /// It runs, and does not take its new users or certificates.
+    Unadjusted,
     /// Somebody else has its port or its directory.
     Foreign,
     /// What holds its lock is not provably ours.
@@ -24,13 +26,14 @@ pub enum Condition {
 }
 
 impl Condition {
-    const ALL: [(Self, &'static str); 8] = [
+    const ALL: [(Self, &'static str); 9] = [
         (Self::Booting, "BOOTING"),
         (Self::Barred, "HOST_BARRED"),
         (Self::Backoff, "BACKOFF"),
         (Self::CrashLoop, "CRASH_LOOP"),
         (Self::ConfError, "CONF_ERROR"),
         (Self::Guarded, "EMPTY_RESTART_GUARD"),
+        (Self::Unadjusted, "NOT_ADJUSTED"),
         (Self::Foreign, "FOREIGN_PROCESS"),
         (Self::Unrecognised, "UNKNOWN_PROCESS"),
     ];

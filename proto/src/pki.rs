@@ -16,7 +16,7 @@ use rustls::{
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime},
 };
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate, X509CertificationRequest};
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate, X509CertificationRequest, X509Version};
 
 use crate::{HostName, Secret, Sha256, printable};
 
@@ -114,6 +114,16 @@ pub fn read_certificate(der: &[u8]) -> Result<About> {
         not_before_s: certificate.validity().not_before.timestamp(),
         not_after_s: certificate.validity().not_after.timestamp(),
     })
+}
+
+/// Whether certificates in PEM are such as TLS libraries take: of version 3, which alone has names of hosts in it
+/// (RFC 5280). Authorities need not be asked for names.
+pub fn usable(pem: &str) -> std::result::Result<(), String> {
+    let certificates = from_pem(pem).map_err(|error| error.to_string())?;
+    let old = certificates.iter().any(|der| {
+        X509Certificate::from_der(der).is_ok_and(|(_, certificate)| certificate.version() != X509Version::V3)
+    });
+    if old { Err("a certificate in it is not X.509 version 3, which TLS libraries refuse".into()) } else { Ok(()) }
 }
 
 /// Whether an authority has signed a certificate, whenever that was.

@@ -154,6 +154,11 @@ impl InstanceStatus {
         format!("{}:{}", self.host, self.port)
     }
 
+    /// `: why`, to stand behind a word; nothing when all is well.
+    pub fn reason_behind(&self) -> String {
+        if self.reason.is_empty() { String::new() } else { format!(": {}", self.reason) }
+    }
+
     /// Equal but for ages and ping times: nothing that is worth a new report has changed.
     pub fn same_but_age(&self, other: &Self) -> bool {
         let same_view = match (&self.view, &other.view) {

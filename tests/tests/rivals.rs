@@ -1,9 +1,10 @@
 //! Two where there may be one: coordinators, agents' names, base directories, stores. The one that was there goes on.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests are tests")]
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
-use muster_tests::{Client, Daemon, Status, World, eventually};
+use muster_tests::{Client, Daemon, Status, World, eventually, processes};
+use nix::sys::signal::Signal;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -54,6 +55,68 @@ fn an_old_coordinator_behind_the_address_is_refused_and_the_servers_go_on() {
     let after = world.until(SOON, "orders", "all is well", |status| status.well().map(|()| status.clone()));
     assert_eq!(pids(&after), pids(&before));
     client.end().expect("no connection of a client was broken");
+}
+
+/// As the README has it under "When something is lost".
+#[test]
+fn a_backup_that_is_older_than_what_agents_obey_rules_again_once_they_have_forgotten() {
+    let mut world = World::seed();
+    let spec = world.spec("orders", 1, "cluster-node-timeout = \"2000\"");
+    let text = fs::read_to_string(&spec).unwrap().replace("auth = \"none\"\n", "");
+    let spec = world.write("orders.spec.toml", &text);
+    world.muster(&["bootstrap", &spec, "--yes"]).expect(0);
+    let before = world.status("orders").unwrap();
+    let (store, backup) = (world.dir().join("coordinator"), world.dir().join("backup"));
+    let copy = |from: &Path, to: &Path| {
+        fs::create_dir(to).unwrap();
+        for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    };
+    world.coordinator().stop();
+    copy(&store, &backup);
+    world.start();
+    world.muster(&["credentials", "rotate", "orders"]).expect(0);
+    world.muster(&["credentials", "finish", "orders"]).expect(0);
+
+    world.coordinator().stop();
+    fs::remove_dir_all(&store).unwrap();
+    copy(&backup, &store);
+    // Another start, as the coordinator that wrote the rotation had.
+    world.coordinator().start();
+    world.coordinator().restart();
+    for host in ["server1", "server2"] {
+        eventually(SOON, "it refuses, and says why", || {
+            let said = world.muster(&["status", "orders"]).stdout;
+            let refuses = said.contains(&format!("HOST_REFUSES: {host}")) && said.contains("When something is lost");
+            if refuses { Ok(()) } else { Err(said) }
+        });
+        world.agent(host).stop();
+        let own = world.base_dir(host).join("agent");
+        fs::rename(&own, own.with_extension("aside")).unwrap();
+        world.agent(host).start();
+        world.until_host(host, "live");
+    }
+    // Found again, with passwords that nobody here knows any more.
+    let found = world.until(SOON, "orders", "its servers are found again", |status| {
+        let shut = |reason: &Option<String>| reason.as_ref().is_some_and(|reason| reason.contains("WRONGPASS"));
+        let all = pids(status) == pids(&before) && status.instances.iter().all(|instance| shut(&instance.reason));
+        if all { Ok(status.clone()) } else { Err(format!("{:?}", status.instances)) }
+    });
+    for instance in &found.instances {
+        processes::signal(instance.pid.unwrap(), Signal::SIGTERM);
+        world.until(SOON, "orders", "it is started again, with those that are known", |status| {
+            let again = status.at(&instance.host, instance.port);
+            let runs = again.state == "running" && again.pid != instance.pid;
+            if runs { Ok(()) } else { Err(format!("{again:?}")) }
+        });
+    }
+    world.until(SOON, "orders", "all is well", Status::well);
+    eventually(SOON, "clients log in as the store says", || {
+        let smoke = world.muster(&["smoke", "orders"]);
+        if smoke.code == 0 { Ok(()) } else { Err(smoke.to_string()) }
+    });
+    world.muster(&["check", "orders"]).expect(0);
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //!
 //! In redis.conf a server takes commands and categories that it does not know; in an ACL file it does not. So it is
 //! given one that ends in a rule no server knows: it judges every line, names all that it does not take, and stops
-//! (`ACLLoadFromFile`, acl.c, since 6.0). It listens on a socket in a directory of its own, for nobody: one that listens
-//! nowhere stops before it looks.
+//! (`ACLLoadFromFile`, acl.c, since 6.0). It listens on a socket in a directory of its own, for nobody: one that
+//! listens nowhere stops before it looks.
 
 use std::path::Path;
 

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Stdio, time::Duration};
 
-use muster_proto::{Auth, Setting, Tls, acl::RedisUser, report::Server, wire};
+use muster_proto::{Auth, Setting, Tls, acl::RedisUser, pki, report::Server, wire};
 use tokio::{io::AsyncWriteExt as _, process::Command, time::timeout};
 use uuid::Uuid;
 
@@ -33,7 +33,11 @@ pub(super) async fn access_errors(server: &Server, layout: &Layout, task: &wire:
         Tls::Files(files) => {
             let unreadable = [&files.cert, &files.key, &files.ca].into_iter().find_map(|path| {
                 let read = fs::read_to_string(path).map_err(|error| plain(&error));
-                let pem = |text: String| if text.contains("-----BEGIN ") { Ok(()) } else { Err("not PEM".to_owned()) };
+                let pem = |text: String| match text.contains("-----BEGIN ") {
+                    true if text.contains("BEGIN CERTIFICATE") => pki::usable(&text),
+                    true => Ok(()),
+                    false => Err("not PEM".to_owned()),
+                };
                 read.and_then(pem).err().map(|why| format!("{}: {why}", path.display()))
             });
             match unreadable {
@@ -58,7 +62,7 @@ pub(super) async fn try_settings(server: &str, settings: &[Setting]) -> Result<(
     conf::settings_verdict(&said)
 }
 
-/// Lets the server itself read the operator's users, from an ACL file in a directory of its own that is gone afterwards.
+/// Lets the server itself read the operator's users, from an ACL file in a directory of its own that is gone after it.
 async fn try_users(server: &str, layout: &Layout, settings: &[Setting], users: &[RedisUser]) -> Result<(), String> {
     let dir = layout.staging(&format!("acl-{}", Uuid::new_v4()));
     let written = fs::create_dir(&dir)

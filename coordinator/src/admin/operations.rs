@@ -139,6 +139,15 @@ fn wire_state(state: OpState) -> i32 {
     .into()
 }
 
+/// What it does or waits for, in a line, with what to type.
+pub fn in_words(record: &OperationRecord) -> String {
+    let state = match record.state {
+        OpState::Running => String::new(),
+        state => format!("[{}] ", state.word()),
+    };
+    format!("{state}{} (operation {})", record.message, record.id)
+}
+
 /// In the words of the API.
 pub fn wire_operation(record: &OperationRecord) -> wire::Operation {
     wire::Operation {

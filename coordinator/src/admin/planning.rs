@@ -38,7 +38,8 @@ pub async fn plan(shared: &Arc<Shared>, request: wire::PlanRequest) -> Result<wi
     let began = Instant::now();
     let answers = shared.preflight(&spec).await;
     let preflight_micros = micros(began.elapsed());
-    findings.extend(preflight::judge(&spec, &answers, &offered(shared, &spec)));
+    let bars = shared.bars().map_err(store_failed)?;
+    findings.extend(preflight::judge(&spec, &answers, &offered(shared, &spec), &bars));
     findings.sort();
     let facts: BTreeMap<_, _> = {
         let inventory = shared.inventory();

@@ -45,7 +45,7 @@ fn first(answers: &mut Answers) -> &mut NodeView {
 }
 
 fn check(answers: &Answers, expected: Expect) {
-    let verdict = judge(&blueprint(), ASKED, answers);
+    let verdict = judge(&blueprint(), ASKED, answers, &Bars::new());
     let findings: Vec<_> = verdict.findings.into_iter().map(wire::Finding::from).collect();
     let passed: String = verdict.passed.iter().map(|line| format!("[OK] {line}\n")).collect();
     expected.assert_eq(&format!("{}{passed}{} answered\n", render::finding::text(&findings), verdict.answered));
@@ -129,7 +129,7 @@ fn slots_that_nobody_serves() {
     check(
         &all_see(nodes),
         expect![[r#"
-            [FATAL] SLOTS_UNCOVERED: slots: 15924 of 16384 slots are served by a node that answers
+            [FATAL] SLOTS_UNCOVERED: slots: 15924 of 16384 slots are served by a node that answers, or is seen to serve
                     cure: bring back an instance of the missing shard
             [FATAL] SLOTS_UNSERVED: slots 5001-5460: no master serves them
                     cure: assign them: the cluster serves nothing while cluster-require-full-coverage is yes, the default
@@ -240,7 +240,7 @@ fn what_single_nodes_say() {
     changed(
         |answers| first(answers).nodes_text = Some("torn".into()),
         expect![[r#"
-            [FATAL] SLOTS_UNCOVERED: slots: 10923 of 16384 slots are served by a node that answers
+            [FATAL] SLOTS_UNCOVERED: slots: 10923 of 16384 slots are served by a node that answers, or is seen to serve
                     cure: bring back an instance of the missing shard
             [FATAL] VIEW_UNREADABLE: server1 server1:7000: line 1 of CLUSTER NODES: the address is missing
             [WARN]  MAJORITY_ON_HOST: server1 masters: server1 has 2 of 3 masters: if it dies, 1 of 3 is no majority and cannot elect
@@ -289,12 +289,11 @@ fn hosts_and_instances_that_do_not_answer() {
                     cure: on server1: systemctl status muster-agent
             [FATAL] INSTANCE_SILENT: server2 server2:7004: does not answer: connection refused
                     cure: muster status orders
-            [FATAL] SLOTS_UNCOVERED: slots: 5462 of 16384 slots are served by a node that answers
-                    cure: bring back an instance of the missing shard
             [WARN]  MAJORITY_ON_HOST: server1 masters: server1 has 2 of 3 masters: if it dies, 1 of 3 is no majority and cannot elect
                     cure: spread the masters over at least 3 hosts
             [OK] All 2 nodes agree about slots and roles.
             [OK] Every node that answered says cluster_state:ok, and every replica is in sync.
+            [OK] 5462 slots covered; the other 10922 too, in the eyes of every node that answered, on hosts whose agents did not.
             [OK] Every node is what the blueprint says.
             [OK] The placement rules hold.
             2 answered

@@ -95,6 +95,9 @@ pub enum Command {
         /// Be the client on that host, through its agent, instead of here
         #[arg(long, value_name = "HOST")]
         from: Option<HostName>,
+        /// Whom to believe, PEM, where the spec has certificates of your own
+        #[arg(long, value_name = "FILE", conflicts_with = "from")]
+        ca: Option<PathBuf>,
     },
     /// List operations, newest first
     #[command(long_about = help::OPS.about, after_help = help::OPS.examples)]

@@ -228,9 +228,10 @@ impl CliError {
             ),
             Self::Usage { hint, .. } => Some(hint.clone()),
             Self::SpecFile(error) => Some(error.hint()),
-            Self::Unreachable { source, .. } if io_kind(source) == Some(io::ErrorKind::PermissionDenied) => {
-                Some("the admin socket is for those who may administer: run muster with sudo, or as its group".into())
-            }
+            Self::Unreachable { source, .. } if io_kind(source) == Some(io::ErrorKind::PermissionDenied) => Some(
+                "the admin socket is its owner's and root's: run muster with sudo, or be a user: muster context add"
+                    .into(),
+            ),
             Self::Unreachable { .. } => Some(missing.into()),
             Self::Refused { source, .. } if source.hint.is_none() && source.is(Reason::Unauthenticated) => {
                 Some("an admin lets you in (muster user add NAME --role ROLE), then: muster context add NAME".into())

@@ -7,6 +7,8 @@
 mod access;
 mod client;
 
+use std::{fs, io, path::Path};
+
 use muster_proto::{
     ClusterName, HostName, SLOTS, SlotRange,
     slots::normal,
@@ -25,7 +27,17 @@ use super::{
 };
 use crate::render::smoke::{SmokeJson, ok, text};
 
-pub async fn run(context: &mut Context, cluster: &ClusterName, from: Option<&HostName>) -> Result<Verdict, CliError> {
+pub async fn run(
+    context: &mut Context,
+    cluster: &ClusterName,
+    from: Option<&HostName>,
+    ca: Option<&Path>,
+) -> Result<Verdict, CliError> {
+    let unreadable = |error: io::Error| CliError::Usage {
+        what: format!("--ca {}: {error}", ca.unwrap_or(Path::new("")).display()),
+        hint: "name the PEM file of the authority that has signed the cluster's certificates".into(),
+    };
+    let authority = ca.map(fs::read_to_string).transpose().map_err(unreadable)?;
     let link = context.dial().await?;
     let mut admin = link.admin();
     let name = cluster.to_string();
@@ -39,7 +51,7 @@ pub async fn run(context: &mut Context, cluster: &ClusterName, from: Option<&Hos
             let answer = call(&format!("asking for the masters of {name}"), QUICK, admin.get_status(request)).await?;
             let masters = masters(&answer);
             let credentials = credentials::get(&mut link.trust(), cluster).await?;
-            let access = credentials.map(Access::from).unwrap_or_default();
+            let access = credentials.map(Access::from).unwrap_or_default().believing(authority);
             let mut steps = client::visit(&masters, &access).await;
             steps.extend(unserved(&masters));
             steps

@@ -88,7 +88,9 @@ pub fn state(host: &Host) -> &'static str {
 /// A table, and a line for each host that refused what it was told or has nothing to start.
 pub fn text(answer: &ListHostsResponse) -> String {
     if answer.hosts.is_empty() {
-        return "No agent has connected yet. Start one on each host: muster-agent --config agent.toml\n".to_owned();
+        return "No agent has connected yet. Start one on each host: muster-agent --config agent.toml; where it dials \
+                https, let it in first: muster token create --host NAME\n"
+            .to_owned();
     }
     let row = |host: &Host| {
         let server = host.server.as_ref().map(|server| format!("{} {}", server.flavour, server.version));
@@ -195,7 +197,7 @@ mod tests {
         "#]]
         .assert_eq(&text(&two()));
         expect![[r#"
-            No agent has connected yet. Start one on each host: muster-agent --config agent.toml
+            No agent has connected yet. Start one on each host: muster-agent --config agent.toml; where it dials https, let it in first: muster token create --host NAME
         "#]]
         .assert_eq(&text(&ListHostsResponse::default()));
     }

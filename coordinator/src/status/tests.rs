@@ -199,7 +199,7 @@ fn a_host_that_refuses_is_an_issue() {
     let issues = status(&record, None, &inventory, &Bars::new()).issues;
     expect![[r#"
         [FATAL] HOST_REFUSES: server1 agent: term 1 is lower than term 2
-                cure: look at the coordinators that run: one is old
+                cure: does an old coordinator run, or was its store put back from a backup? README, When something is lost
     "#]]
     .assert_eq(&render::finding::text(&issues));
 }
@@ -208,7 +208,7 @@ fn a_host_that_refuses_is_an_issue() {
 fn a_host_that_may_not_take_part_says_why_and_what_to_type() {
     let record = record(Goal::Running, true);
     let inventory = inventory(&record.blueprint, |member| running(&record.blueprint, member));
-    let bar = Bar { what: "is quarantined: by alice".into(), cure: "muster host approve server1".into() };
+    let bar = crate::trust::Bar { what: "is quarantined: by alice".into(), cure: "muster host approve server1".into() };
     let issues = status(&record, None, &inventory, &Bars::from([("server1".parse().unwrap(), bar)])).issues;
     expect![[r#"
         [FATAL] HOST_BARRED: server1 agent: the host is quarantined: by alice; its redis-servers may well be running

@@ -128,8 +128,9 @@ pub const CA: Help = Help {
     about: "The fleet's certificate authorities: who signs, who is believed.\n\n\
         `rotate` makes a new authority, which signs from now on and is signed by the old one too, so that \
         nobody is locked out. Hosts follow by themselves, users with a client certificate when they next type a \
-        command; when the old one has signed for none of them any more, `retire` stops believing it. Listing \
-        needs the role viewer, changing admin.",
+        command; when the old one has signed for none of them any more, `retire` stops believing it. A \
+        context that was not used in between has to be made anew then. Listing needs the role viewer, changing \
+        admin.",
     examples: "EXAMPLES:
   muster ca list
   muster ca list --output json | jq -r '.authorities[].certificate_pem' > fleet.pem

@@ -28,6 +28,11 @@ impl From<GetCredentialsResponse> for Access {
 }
 
 impl Access {
+    /// Believing that authority, where one is named.
+    pub(super) fn believing(self, ca_pem: Option<String>) -> Self {
+        Self { ca_pem: ca_pem.or(self.ca_pem), ..self }
+    }
+
     /// A client of one node.
     pub(super) fn node(&self, address: &str, port: u16) -> RedisResult<Client> {
         let info = self.info(address, port)?;

@@ -52,7 +52,7 @@ fn facts() -> Facts {
 fn found(answers: &Facts) -> String {
     let spec = spec();
     let offered = spec.parts().hosts.iter().map(|host| (host.name.clone(), host.ports.iter().collect())).collect();
-    let findings: Vec<_> = judge(&spec, answers, &offered).into_iter().map(wire::Finding::from).collect();
+    let findings: Vec<_> = judge(&spec, answers, &offered, &Bars::new()).into_iter().map(wire::Finding::from).collect();
     render::finding::text(&findings)
 }
 
@@ -134,7 +134,7 @@ fn ports_that_cannot_be_had() {
     );
     let spec = spec();
     let offered = [(name("server1"), BTreeSet::new()), (name("server2"), spec.parts().hosts[1].ports.iter().collect())];
-    let findings = judge(&spec, &facts(), &offered.into());
+    let findings = judge(&spec, &facts(), &offered.into(), &Bars::new());
     assert_eq!(findings.iter().map(|finding| finding.code).collect::<Vec<_>>(), ["PORT_NOT_OFFERED"; 3]);
 }
 
