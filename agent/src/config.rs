@@ -107,6 +107,25 @@ pub struct Config {
     pub stop_patience: Duration,
 }
 
+impl Config {
+    /// This one with what of another can be taken over while the agent runs; and the keys that differ, and cannot.
+    pub fn reloaded(&self, written: Self) -> (Self, Vec<&'static str>) {
+        let differs = [
+            ("name", self.name != written.name),
+            ("address", self.address != written.address),
+            ("coordinator", self.coordinator != written.coordinator),
+            ("ports", self.ports != written.ports),
+            ("base_dir", self.base_dir != written.base_dir),
+            ("rack", self.rack != written.rack),
+            ("zone", self.zone != written.zone),
+            ("run_as", self.run_as != written.run_as),
+            ("redis_server", self.redis_server != written.redis_server),
+        ];
+        let fixed = differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect();
+        (Self { log: written.log, stop_patience: written.stop_patience, ..self.clone() }, fixed)
+    }
+}
+
 /// Why a config is not believed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {

@@ -15,6 +15,7 @@ use std::{
 
 use anyhow::Context as _;
 use muster_proto::{ClusterName, Generation, Hello, HostAssignment, NodeId, PROTOCOL, Port, Report, VERSION, wire};
+use sd_notify::NotifyState;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -183,7 +184,7 @@ impl Keeper {
     }
 
     /// Runs until told to stop. The servers go on.
-    pub async fn run(mut self, shutdown: CancellationToken) {
+    pub async fn run(mut self, shutdown: CancellationToken, mut reloads: mpsc::Receiver<Config>) {
         tracing::info!(version = VERSION, "{}", self.config);
         if let Some(link) = self.link.take() {
             tokio::spawn(link.run(shutdown.clone()));
@@ -192,12 +193,16 @@ impl Keeper {
             tokio::spawn(certifier.run(shutdown.clone()));
         }
         self.passes().await;
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        self.notify(&[NotifyState::Ready]);
         let mut due = Instant::now() + self.patience();
         loop {
             let mut news = tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(event) = self.events.recv() => self.take_in(event),
+                Some(config) = reloads.recv() => {
+                    self.reload(config);
+                    true
+                }
                 () = sleep_until(due.into()) => true,
             };
             while let Ok(event) = self.events.try_recv() {
@@ -205,11 +210,32 @@ impl Keeper {
             }
             if news {
                 self.passes().await;
+                // A loop that hangs does not say so, and is bitten by systemd's watchdog.
+                self.notify(&[NotifyState::Watchdog]);
                 due = Instant::now() + self.patience();
             }
         }
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        self.notify(&[NotifyState::Stopping]);
         tracing::info!("stopping; the redis-servers go on");
+    }
+
+    /// Tells systemd, and how things are besides; nothing where there is none.
+    fn notify(&self, states: &[NotifyState]) {
+        let summary = report::summary(&self.config, &self.verdicts);
+        let _ = sd_notify::notify(&[states, &[NotifyState::Status(&summary)]].concat());
+    }
+
+    fn reload(&mut self, written: Config) {
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            let _ = sd_notify::notify(&[NotifyState::Reloading, now]);
+        }
+        let (config, fixed) = self.config.reloaded(written);
+        tracing::info!("read the config again: {config}");
+        if !fixed.is_empty() {
+            tracing::warn!("{} changed, and will be so when muster-agent is started anew", fixed.join(", "));
+        }
+        self.config = config;
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
     }
 
     fn patience(&self) -> Duration {

@@ -40,13 +40,15 @@ pub mod tasks;
 pub mod tree;
 pub mod watch;
 
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{config::Config, keeper::Keeper};
 
-/// Runs the agent until `shutdown` is cancelled. The redis-server processes that it started go on.
-pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+/// Runs the agent until `shutdown` is cancelled. The redis-server processes that it started go on. What comes through
+/// `reloads` is its config as it is now written.
+pub async fn run(config: Config, shutdown: CancellationToken, reloads: mpsc::Receiver<Config>) -> anyhow::Result<()> {
     let keeper = Keeper::open(config)?;
-    keeper.run(shutdown).await;
+    keeper.run(shutdown, reloads).await;
     Ok(())
 }

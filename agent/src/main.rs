@@ -3,7 +3,7 @@
 
 use std::{
     io::{IsTerminal as _, Read as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -16,8 +16,14 @@ use muster_agent::{
     layout::Layout,
 };
 use muster_proto::token::JoinToken;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
 use tokio_util::sync::CancellationToken;
+use tracing_subscriber::{
+    EnvFilter, Layer as _, Registry, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+};
 
 /// The agent of one server: starts and supervises its redis-servers, and reports to the coordinator.
 ///
@@ -119,8 +125,8 @@ fn main() -> ExitCode {
         Some(Command::Enrol { again, new_key }) => return enrol(&config, Ways { again, new_key }),
         None => {}
     }
-    init_log(args.log_json, &config.log);
-    match serve(config) {
+    let filter = init_log(args.log_json, &config.log);
+    match serve(config, &args.config, filter) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             muster_agent::config::complain(error.as_ref());
@@ -185,16 +191,36 @@ fn read_token() -> anyhow::Result<JoinToken> {
     Ok(text.parse()?)
 }
 
-fn init_log(json: bool, filter: &str) {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
-        .with_target(false)
-        .with_ansi(false)
-        .with_writer(std::io::stderr);
-    if json { builder.json().init() } else { builder.init() }
+/// What changes the filter while the agent runs.
+type Filter = reload::Handle<EnvFilter, Registry>;
+
+/// To standard error, without our own clock where journald has one.
+fn init_log(json: bool, filter: &str) -> Filter {
+    let (filter, handle) = reload::Layer::new(EnvFilter::new(filter));
+    let lines = fmt::layer().with_target(false).with_ansi(false).with_writer(std::io::stderr);
+    let lines = match (json, std::env::var_os("JOURNAL_STREAM").is_some()) {
+        (true, _) => lines.json().boxed(),
+        (false, true) => lines.without_time().boxed(),
+        (false, false) => lines.boxed(),
+    };
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    handle
 }
 
-fn serve(config: Config) -> anyhow::Result<()> {
+/// SIGHUP: the config is read again. One that is not believed changes nothing.
+async fn reload_on_hangup(path: PathBuf, filter: Filter, mut hangups: Signal, reloads: mpsc::Sender<Config>) {
+    while hangups.recv().await.is_some() {
+        match Config::read(&path) {
+            Ok(config) => {
+                let _ = filter.reload(EnvFilter::new(&config.log));
+                let _ = reloads.send(config).await;
+            }
+            Err(error) => tracing::error!("{}; the agent goes on as it is", muster_agent::dial::words(&error)),
+        }
+    }
+}
+
+fn serve(config: Config, path: &Path, filter: Filter) -> anyhow::Result<()> {
     // One thread: half the latency and less memory than two, and nothing here computes for long.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -205,6 +231,8 @@ fn serve(config: Config) -> anyhow::Result<()> {
             tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
             token.cancel();
         });
-        muster_agent::run(config, shutdown).await
+        let (reloads, reloaded) = mpsc::channel(1);
+        tokio::spawn(reload_on_hangup(path.to_owned(), filter, signal(SignalKind::hangup())?, reloads));
+        muster_agent::run(config, shutdown, reloaded).await
     })
 }

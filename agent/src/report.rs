@@ -16,6 +16,16 @@ use crate::{
     reconcile::{Answer, ProcessSeen, Seen, Verdict},
 };
 
+/// How things are, in a line: `2 of 3 instances run; 7001: a crash loop`.
+pub fn summary(config: &Config, verdicts: &BTreeMap<Port, Verdict>) -> String {
+    let running = verdicts.values().filter(|verdict| verdict.state == InstanceState::Running).count();
+    let line = format!("{}: {running} of {} instances run", config.name, verdicts.len());
+    match verdicts.iter().find(|(_, verdict)| !verdict.reason.is_empty()) {
+        Some((port, verdict)) => format!("{line}; {port}: {}", verdict.reason),
+        None => line,
+    }
+}
+
 /// An instance of which nothing is known yet.
 pub fn blank(config: &Config, cluster: &ClusterAssignment, wanted: &InstanceAssignment) -> InstanceStatus {
     InstanceStatus {

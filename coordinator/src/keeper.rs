@@ -13,6 +13,7 @@ use std::{
 };
 
 use muster_proto::{ClusterName, Generation, HostName, NodeId, OperationId, convert::micros, wire};
+use sd_notify::NotifyState;
 use tokio::{
     sync::{Notify, mpsc, watch},
     time::sleep,
@@ -225,12 +226,25 @@ impl Keeper {
             if let Err(error) = self.pass() {
                 tracing::error!(cause = ?error, "a pass has failed; nothing was changed by it");
             }
+            // A loop that hangs does not say so, and is bitten by systemd's watchdog.
+            let _ = sd_notify::notify(&[NotifyState::Watchdog, NotifyState::Status(&self.summary())]);
             tokio::select! {
                 () = self.shared.shutdown.cancelled() => return,
                 () = self.shared.bell.notified() => {}
                 () = sleep(self.patience()) => {}
             }
         }
+    }
+
+    /// How things are, in a line.
+    fn summary(&self) -> String {
+        let inventory = self.shared.inventory();
+        let live = inventory.hosts().values().filter(|host| inventory.live(host)).count();
+        let operations = match self.drives.len() {
+            0 => String::new(),
+            under_way => format!(", {under_way} operations under way"),
+        };
+        format!("term {}: {live} of {} hosts live{operations}", self.shared.ledger.term(), inventory.hosts().len())
     }
 
     fn patience(&self) -> Duration {

@@ -80,7 +80,12 @@ fn init_log(json: bool, filter: &str) {
         .with_target(false)
         .with_ansi(false)
         .with_writer(std::io::stderr);
-    if json { builder.json().init() } else { builder.init() }
+    // journald has a clock of its own.
+    match (json, std::env::var_os("JOURNAL_STREAM").is_some()) {
+        (true, _) => builder.json().init(),
+        (false, true) => builder.without_time().init(),
+        (false, false) => builder.init(),
+    }
 }
 
 fn serve(config: Config) -> anyhow::Result<()> {

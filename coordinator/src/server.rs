@@ -17,6 +17,7 @@ use muster_proto::{
         trust_server::TrustServer,
     },
 };
+use sd_notify::NotifyState;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -77,7 +78,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let inside = accept::unix(&shared.door, unix, shutdown.clone());
     let agents = services()?.serve_with_incoming_shutdown(outside, shutdown.clone().cancelled_owned());
     let operators = services()?.serve_with_incoming_shutdown(inside, shutdown.clone().cancelled_owned());
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
     let farewell = async {
         shutdown.cancelled().await;
         tokio::time::sleep(FAREWELL).await;
@@ -86,7 +87,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         served = async { tokio::try_join!(agents, operators) } => served.map(|_| ()),
         () = farewell => Ok(()),
     };
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
     shutdown.cancel();
     let _ = fs::remove_file(&config.admin_socket);
     keeper.await.context("the loop has failed")?;
