@@ -38,6 +38,7 @@ pub mod survey;
 pub mod talk;
 pub mod tasks;
 pub mod tree;
+pub mod tune;
 pub mod watch;
 
 use tokio::sync::mpsc;

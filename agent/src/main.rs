@@ -14,6 +14,7 @@ use muster_agent::{
     enrol::{EnrolError, Outcome, Ways},
     identity::Papers,
     layout::Layout,
+    tune,
 };
 use muster_proto::token::JoinToken;
 use tokio::{
@@ -90,6 +91,26 @@ EXIT CODES: 0 shown, 64 bad usage or config")]
         #[arg(long)]
         json: bool,
     },
+    /// Set the kernel as Redis asks for it, in one sysctl file that is ours alone.
+    ///
+    /// Overcommit, backlog, swappiness, and the ports of the config that lie in the kernel's ephemeral range. What
+    /// somebody has raised stays. Transparent huge pages are no sysctl; muster hosts --facts says what to type there.
+    #[command(after_help = "EXAMPLES:
+  muster-agent tune --dry-run
+  muster-agent tune --apply
+
+EXIT CODES: 0 as it should be, 1 something should be changed (--dry-run), 2 failed, 64 bad usage or config")]
+    Tune {
+        /// Show what would be changed, and change nothing
+        #[arg(long, required_unless_present = "apply")]
+        dry_run: bool,
+        /// Write the file and tell the kernel
+        #[arg(long, conflicts_with = "dry_run")]
+        apply: bool,
+        /// The file
+        #[arg(long, value_name = "FILE", default_value = tune::FILE)]
+        file: PathBuf,
+    },
     /// Read the config, say what is wrong with it or what it means, and do nothing else.
     CheckConfig,
 }
@@ -122,6 +143,7 @@ fn main() -> ExitCode {
             }
             return ExitCode::SUCCESS;
         }
+        Some(Command::Tune { apply, file, .. }) => return tune(&config, apply, &file),
         Some(Command::Enrol { again, new_key }) => return enrol(&config, Ways { again, new_key }),
         None => {}
     }
@@ -139,6 +161,28 @@ fn main() -> ExitCode {
 fn leave_no_core() -> nix::Result<()> {
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0)?;
     nix::sys::prctl::set_dumpable(false)
+}
+
+/// `muster-agent tune`.
+fn tune(config: &Config, apply: bool, file: &Path) -> ExitCode {
+    let kernel = tune::Kernel::here();
+    let changes = kernel.changes(&config.ports);
+    changes.iter().for_each(|change| println!("{change}"));
+    match (changes.is_empty(), apply) {
+        (true, _) => println!("the kernel is set as Redis asks for it; nothing to do"),
+        (false, false) => {
+            println!("nothing was changed; to write {} and tell the kernel: muster-agent tune --apply", file.display());
+            return ExitCode::from(1);
+        }
+        (false, true) => match kernel.apply(&changes, file) {
+            Ok(()) => println!("{} is written, and the kernel was told", file.display()),
+            Err(error) => {
+                muster_agent::config::complain(&error);
+                return ExitCode::from(2);
+            }
+        },
+    }
+    ExitCode::SUCCESS
 }
 
 /// `muster-agent enrol`.

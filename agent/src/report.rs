@@ -93,7 +93,7 @@ fn account(verdict: &Verdict, instance: &Instance, now: Duration) -> Account {
     Account {
         condition: verdict.condition,
         since: instance.said.2.elapsed(),
-        next_try: verdict.condition.and(verdict.wake).map(|due| due.saturating_sub(now)),
+        next_try: verdict.condition.filter(|it| it.is_tried()).and(verdict.wake).map(|due| due.saturating_sub(now)),
         standing: instance.standing().to_owned(),
         evidence: instance.clues.iter().map(ToString::to_string).collect(),
     }

@@ -94,7 +94,7 @@ pub async fn survey(config: &Config, layout: &Layout, task: &wire::Survey) -> Re
         server_error: server.err().unwrap_or_default(),
         ports: facts,
         settings_error,
-        unix_ms: millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
+        unix_ms: unix_ms(),
         kernel: Some(kernel()),
         disk_free_bytes,
         disk_error,
@@ -173,6 +173,16 @@ fn disk(base: &Path) -> (u64, String) {
     )
 }
 
+/// How this host is.
+pub fn facts(layout: &Layout) -> wire::FactsResult {
+    let (disk_free_bytes, disk_error) = disk(layout.base());
+    wire::FactsResult { kernel: Some(kernel()), disk_free_bytes, disk_error, unix_ms: unix_ms() }
+}
+
+fn unix_ms() -> u64 {
+    millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
 fn kernel() -> KernelFacts {
     let word = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let number = |path: &str| word(path).parse().unwrap_or(0);
@@ -181,9 +191,10 @@ fn kernel() -> KernelFacts {
     let huge = word("/sys/kernel/mm/transparent_hugepage/enabled");
     let chosen = huge.split_whitespace().find_map(|choice| choice.strip_prefix('[')?.strip_suffix(']'));
     let memory = word("/proc/meminfo");
-    let total = memory
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    let bytes = |name: &str| {
+        let kib = |line: &str| line.strip_prefix(name)?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok();
+        memory.lines().find_map(kib).unwrap_or(0) * 1024
+    };
     KernelFacts {
         overcommit_memory: number("/proc/sys/vm/overcommit_memory"),
         somaxconn: number("/proc/sys/net/core/somaxconn"),
@@ -191,7 +202,9 @@ fn kernel() -> KernelFacts {
         ephemeral_first: ends.next().unwrap_or(0),
         ephemeral_last: ends.next().unwrap_or(0),
         reserved_ports: word("/proc/sys/net/ipv4/ip_local_reserved_ports"),
-        memory_bytes: total.unwrap_or(0) * 1024,
+        memory_bytes: bytes("MemTotal:"),
+        memory_available_bytes: bytes("MemAvailable:"),
+        swappiness: number("/proc/sys/vm/swappiness"),
         open_files: nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
             .map_or(0, |(_, hard)| hard),
     }

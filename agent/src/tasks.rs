@@ -84,6 +84,7 @@ impl Tasks {
             Some(Kind::Smoke(task)) => smoke::smoke(&task, self.access(&task.cluster)?)
                 .await
                 .map(|steps| Outcome::Smoke(wire::SmokeResult { steps })),
+            Some(Kind::Facts(_)) => Ok(Outcome::Facts(survey::facts(&self.layout))),
             None => Err("this task is not known to this agent; upgrade it".into()),
         }
     }

@@ -18,7 +18,7 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    check,
+    check, facts,
     gate::{Visit, visit},
     keeper::Shared,
     ledger::{ClusterRecord, OpState},
@@ -81,8 +81,11 @@ impl admin_server::Admin for Admin {
     type WatchOperationStream = Events<wire::OperationEvent>;
     type WatchStatusStream = Events<wire::GetStatusResponse>;
 
-    async fn list_hosts(&self, _: Request<wire::ListHostsRequest>) -> Answer<wire::ListHostsResponse> {
+    async fn list_hosts(&self, request: Request<wire::ListHostsRequest>) -> Answer<wire::ListHostsResponse> {
         let known = self.shared.ledger.hosts_trust().map_err(store_failed)?;
+        let wanted = request.into_inner().facts;
+        let names = self.shared.inventory().hosts().keys().filter(|_| wanted).cloned().collect();
+        let facts = self.shared.facts(names).await;
         let inventory = self.shared.inventory();
         let mut hosts: Vec<_> = inventory.hosts().values().map(|host| status::host(&inventory, host)).collect();
         // One that is enrolled and never spoke is a host too.
@@ -95,6 +98,13 @@ impl admin_server::Admin for Admin {
         }
         for host in &mut hosts {
             host.trust = known.iter().find(|record| record.host.as_str() == host.name).map(HostRecord::wire);
+            match facts.iter().find(|(name, _)| name.as_str() == host.name) {
+                Some((name, Ok((seen, skew_ms)))) => {
+                    host.facts = facts::all(name, seen, *skew_ms).into_iter().map(wire::Fact::from).collect();
+                }
+                Some((_, Err(why))) => host.facts_error.clone_from(why),
+                None => {}
+            }
         }
         hosts.sort_by(|one, other| one.name.cmp(&other.name));
         let term = self.shared.ledger.term().0;

@@ -209,7 +209,7 @@ pub async fn drive(args: Args, console: Console, patience: Duration, interrupt: 
 
 async fn dispatch(context: &mut Context, command: Command) -> Result<Verdict, CliError> {
     match command {
-        Command::Hosts => hosts::run(context).await,
+        Command::Hosts { facts } => hosts::run(context, facts).await,
         Command::Agent(command) => agent::run(context, command).await,
         Command::Plan { file, why } => plan::run(context, &file, why).await,
         Command::Bootstrap { file, yes } => bootstrap::run(context, &file, yes).await,

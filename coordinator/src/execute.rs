@@ -133,13 +133,32 @@ impl Shared {
         surveys.into_iter().map(answer).collect()
     }
 
+    /// How hosts are, and how their clocks differ; why that of some is not known.
+    pub async fn facts(
+        self: &std::sync::Arc<Self>,
+        hosts: Vec<HostName>,
+    ) -> BTreeMap<HostName, Result<(wire::FactsResult, i64), String>> {
+        let asks = hosts.into_iter().map(|host| {
+            let (shared, name) = (self.clone(), host.clone());
+            (host, async move {
+                let (sent, clock) = (unix_ms(), Instant::now());
+                match shared.ask(&name, Kind::Facts(wire::Facts {}), ANSWER).await? {
+                    Outcome::Facts(facts) => {
+                        let skew = skew(facts.unix_ms, sent, clock);
+                        Ok((facts, skew))
+                    }
+                    _ => Err("its answer is of another kind".into()),
+                }
+            })
+        });
+        self.ask_all(asks).await
+    }
+
     async fn survey(&self, host: &HostName, task: wire::Survey) -> (Result<wire::SurveyResult, String>, i64) {
         let (sent, clock) = (unix_ms(), Instant::now());
         match self.ask(host, Kind::Survey(task), SURVEY).await {
             Ok(Outcome::Survey(survey)) => {
-                // The agent reads its clock last, just before it answers.
-                let ours = sent + millis(clock.elapsed());
-                let skew = i64::try_from(survey.unix_ms).unwrap_or(0) - i64::try_from(ours).unwrap_or(0);
+                let skew = skew(survey.unix_ms, sent, clock);
                 (Ok(survey), skew)
             }
             Ok(_) => (Err("its answer is of another kind".into()), 0),
@@ -232,4 +251,10 @@ impl Shared {
             _ => Err("its answer is of another kind".into()),
         }
     }
+}
+
+/// A host's clock less ours, in milliseconds. The agent reads it last, just before it answers.
+fn skew(theirs: u64, sent: u64, clock: Instant) -> i64 {
+    let ours = sent + millis(clock.elapsed());
+    i64::try_from(theirs).unwrap_or(0) - i64::try_from(ours).unwrap_or(0)
 }

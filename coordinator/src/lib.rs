@@ -21,6 +21,7 @@ pub mod credentials;
 pub mod door;
 pub mod enrolment;
 pub mod execute;
+pub mod facts;
 pub mod finding;
 pub mod formation;
 pub mod gate;

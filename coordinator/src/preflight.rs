@@ -5,19 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use muster_proto::{HostName, Port, ServerVersion, Spec, SpecHost, ports::DEFAULT_BUS_OFFSET, report::Server, wire};
 
 use crate::{
+    facts,
     finding::Finding,
     trust::{Bars, away},
 };
-
-/// Clocks further apart than this are said. Redis itself tolerates more; logs of two hosts then cannot be read
-/// together.
-const SKEW_MS: i64 = 500;
-/// Free disk below this is said.
-const DISK_LOW: u64 = 1 << 30;
-/// Files that a server opens besides its clients (`CONFIG_MIN_RESERVED_FDS` in server.h), and its default `maxclients`.
-const OPEN_FILES: u64 = 10_032;
-/// Redis' default `tcp-backlog`.
-const BACKLOG: u32 = 511;
 
 /// What one host has answered.
 #[derive(Debug, Clone)]
@@ -51,7 +42,7 @@ pub fn judge(
                     versions.entry(server.version).or_default().push(&host.name);
                 }
                 findings.extend(survey_findings(&host.name, survey));
-                findings.extend(skew(&host.name, answer.skew_ms));
+                findings.extend(facts::clock(&host.name, answer.skew_ms).trouble);
                 // From an address that it does not have a host reaches nobody; that is said once.
                 match survey.ports.iter().find_map(not_local) {
                     Some(error) => findings.push(elsewhere(&host.name, &answer.address, error)),
@@ -129,22 +120,11 @@ fn survey_findings(host: &HostName, survey: &wire::SurveyResult) -> Vec<Finding>
         );
     }
     findings.extend(access_findings(host, survey));
-    if !survey.disk_error.is_empty() {
-        findings.push(
-            Finding::fatal("DISK_UNWRITABLE", "base_dir", survey.disk_error.clone())
-                .on(host)
-                .cure("make room, or mount it writable, or set another base_dir in the agent's config"),
-        );
-    } else if survey.disk_free_bytes < DISK_LOW {
-        let mib = survey.disk_free_bytes >> 20;
-        findings.push(
-            Finding::warning("DISK_LOW", "base_dir", format!("only {mib} MiB are free")).on(host).cure("make room"),
-        );
-    }
+    findings.extend(facts::disk(host, survey.disk_free_bytes, &survey.disk_error).trouble);
     let (ephemeral, kernel) = survey
         .kernel
         .as_ref()
-        .map(|kernel| (ephemeral(host, survey, kernel), settings(host, kernel)))
+        .map(|kernel| (ephemeral(host, survey, kernel), facts::findings(facts::kernel(host, kernel))))
         .unwrap_or_default();
     findings.extend(survey.ports.iter().flat_map(|port| port_findings(host, port)));
     findings.extend(ephemeral);
@@ -235,50 +215,6 @@ fn reserved(list: &str, port: u32) -> bool {
         let (first, last) = run.split_once('-').unwrap_or((run, run));
         first.trim().parse().is_ok_and(|first: u32| first <= port)
             && last.trim().parse().is_ok_and(|last: u32| port <= last)
-    })
-}
-
-fn settings(host: &HostName, kernel: &wire::KernelFacts) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mut warn = |code, subject: &str, message: String, cure: &str| {
-        findings.push(Finding::warning(code, subject, message).on(host).cure(cure));
-    };
-    if kernel.overcommit_memory != 1 {
-        let message = format!(
-            "vm.overcommit_memory is {}: a background save can fail for want of memory",
-            kernel.overcommit_memory
-        );
-        warn("OVERCOMMIT", "vm.overcommit_memory", message, "sysctl vm.overcommit_memory=1");
-    }
-    if kernel.somaxconn < BACKLOG {
-        let message =
-            format!("net.core.somaxconn is {}: a burst of clients beyond it is turned away", kernel.somaxconn);
-        warn("SOMAXCONN", "net.core.somaxconn", message, "sysctl net.core.somaxconn=4096");
-    }
-    if kernel.transparent_hugepage == "always" {
-        let message = "transparent huge pages are always on: forks make latency spikes and cost memory".to_owned();
-        warn(
-            "HUGE_PAGES",
-            "transparent_hugepage",
-            message,
-            "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
-        );
-    }
-    if kernel.open_files < OPEN_FILES {
-        let message = format!(
-            "a process may open {} files: fewer than {OPEN_FILES} lower the number of clients",
-            kernel.open_files
-        );
-        warn("OPEN_FILES", "RLIMIT_NOFILE", message, "raise LimitNOFILE= of muster-agent.service");
-    }
-    findings
-}
-
-fn skew(host: &HostName, skew_ms: i64) -> Option<Finding> {
-    (skew_ms.abs() > SKEW_MS).then(|| {
-        Finding::warning("CLOCK_SKEW", "clock", format!("its clock differs from the coordinator's by {skew_ms} ms"))
-            .on(host)
-            .cure(format!("on {host}: timedatectl set-ntp true"))
     })
 }
 

@@ -43,6 +43,8 @@ pub fn host(inventory: &Inventory, host: &Host) -> wire::Host {
         converged: report.map_or(0, |report| report.converged.0),
         refusal: report.and_then(|report| report.refusal.clone()).unwrap_or_default(),
         trust: None,
+        facts: Vec::new(),
+        facts_error: String::new(),
     }
 }
 

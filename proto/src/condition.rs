@@ -43,6 +43,11 @@ impl Condition {
         Self::ALL.iter().find(|(known, _)| *known == self).map_or("", |(_, word)| word)
     }
 
+    /// Whether something is tried again by itself; otherwise it is only looked at again.
+    pub fn is_tried(self) -> bool {
+        !matches!(self, Self::Foreign | Self::Unrecognised | Self::Barred)
+    }
+
     /// From the code; none for one that a newer agent knows.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.iter().find(|(_, known)| *known == word).map(|(condition, _)| *condition)

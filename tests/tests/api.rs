@@ -63,9 +63,9 @@ fn both_listeners_say_that_they_are_well_and_only_the_socket_takes_orders_from_w
             assert!(services.contains(&name), "{services:?}");
             assert_eq!(health(admin.channel(), &name).await, Ok(ServingStatus::Serving), "{name}");
         }
-        assert_eq!(admin.client().list_hosts(ListHostsRequest {}).await.unwrap().into_inner().hosts.len(), 1);
+        assert_eq!(admin.client().list_hosts(ListHostsRequest::default()).await.unwrap().into_inner().hosts.len(), 1);
         // Over loopback anybody on this machine calls, who is nobody.
-        let refused = AdminClient::new(tcp.clone()).list_hosts(ListHostsRequest {}).await.unwrap_err();
+        let refused = AdminClient::new(tcp.clone()).list_hosts(ListHostsRequest::default()).await.unwrap_err();
         assert_eq!((refused.code(), reason(&refused)), (Code::Unauthenticated, "UNAUTHENTICATED".to_owned()));
         assert_eq!(self::services(tcp).await.unwrap_err().code(), Code::Unauthenticated);
     });

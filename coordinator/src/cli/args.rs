@@ -50,7 +50,11 @@ pub enum Format {
 pub enum Command {
     /// List the hosts whose agents have connected
     #[command(long_about = help::HOSTS.about, after_help = help::HOSTS.examples)]
-    Hosts,
+    Hosts {
+        /// How each is set up for Redis: kernel, memory, disk, clock, with what is wrong marked
+        #[arg(long)]
+        facts: bool,
+    },
     /// Show what a bootstrap would do; changes nothing
     #[command(long_about = help::PLAN.about, after_help = help::PLAN.examples, after_long_help = help::plan_long())]
     Plan {
@@ -194,7 +198,7 @@ impl Command {
             Self::Bootstrap { .. } => true,
             Self::Op(OpCommand::Pause { .. } | OpCommand::Resume { .. } | OpCommand::Cancel { .. }) => true,
             Self::Op(OpCommand::Show { .. } | OpCommand::Watch { .. }) => false,
-            Self::Hosts | Self::Agent(_) | Self::Plan { .. } | Self::Status { .. } => false,
+            Self::Hosts { .. } | Self::Agent(_) | Self::Plan { .. } | Self::Status { .. } => false,
             Self::Check { .. } | Self::Smoke { .. } | Self::Ops { .. } => false,
             Self::Credentials(credentials) => credentials.changes_things(),
             Self::Token(command) => !matches!(command, TokenCommand::List),

@@ -63,15 +63,19 @@ pub const HOSTS: Help = Help {
         nothing is concluded about its instances, which go on without an agent. PORTS shows what lies at \
         each offered port: free, foreign (somebody else's, never touched), or the name of a cluster. TRUST is \
         how far an enrolled host is believed: pending, approved, quarantined or revoked; CERTIFICATE is when \
-        its certificate ends, which its agent renews by itself.",
+        its certificate ends, which its agent renews by itself.\n\n\
+        With --facts every live host is asked how kernel, memory, disk and clock are; what Redis suffers from is \
+        marked, with its cure, and the exit code is then 1. On a host, `muster-agent tune` sets the kernel.",
     examples: "EXAMPLES:
   muster hosts
+  muster hosts --facts
   muster hosts --output json | jq -r '.hosts[] | select(.state != \"live\") | .name'
 
 JSON: {\"hosts\": [{\"name\", \"address\", \"state\": \"live|unknown\", \"age_ms\",
         \"agent_version\", \"server\", \"ports\": [{\"port\", \"use\"}],
         \"trust\": {\"state\", \"reason\", \"since_unix_ms\", \"key_sha256\",
-        \"certificate_expires_unix_ms\"} or null, ...}],
+        \"certificate_expires_unix_ms\"} or null,
+        \"facts\": [{\"name\", \"value\", \"good\", \"why\", \"cure\"}], \"facts_error\", ...}],
        \"coordinator_version\", \"term\"}",
 };
 

@@ -1,6 +1,6 @@
 //! `muster hosts`: every host that ever connected, with the age of what is shown.
 
-use muster_proto::wire::{Host, HostPort, HostState, ListHostsResponse};
+use muster_proto::wire::{Fact, Host, HostPort, HostState, ListHostsResponse};
 use serde::Serialize;
 
 use super::{
@@ -35,6 +35,24 @@ pub struct HostJson {
     converged: u64,
     refusal: Option<String>,
     trust: Option<TrustJson>,
+    facts: Vec<FactJson>,
+    facts_error: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct FactJson {
+    name: String,
+    value: String,
+    good: bool,
+    why: Option<String>,
+    cure: Option<String>,
+}
+
+impl From<&Fact> for FactJson {
+    fn from(fact: &Fact) -> Self {
+        let Fact { name, value, good, why, cure } = fact.clone();
+        Self { name, value, good, why: some(&why), cure: some(&cure) }
+    }
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -73,6 +91,8 @@ impl From<&Host> for HostJson {
             converged: host.converged,
             refusal: some(&host.refusal),
             trust: host.trust.as_ref().map(TrustJson::from),
+            facts: host.facts.iter().map(FactJson::from).collect(),
+            facts_error: some(&host.facts_error),
         }
     }
 }
@@ -109,6 +129,28 @@ pub fn text(answer: &ListHostsResponse) -> String {
     let rows = answer.hosts.iter().map(row).collect();
     let notes: String = answer.hosts.iter().flat_map(notes).map(|note| note + "\n").collect();
     table(["HOST", "ADDRESS", "AGENT", "TRUST", "CERTIFICATE", "AGE", "VERSION", "SERVER", "PORTS"], rows) + &notes
+}
+
+/// Whether every host has said how it is, and all of it is as it should be.
+pub fn all_good(answer: &ListHostsResponse) -> bool {
+    answer.hosts.iter().all(|host| !host.facts.is_empty() && host.facts.iter().all(|fact| fact.good))
+}
+
+/// How each host is set up, what is wrong with what it does and what to type below it.
+pub fn facts_text(answer: &ListHostsResponse) -> String {
+    let rows = answer.hosts.iter().flat_map(|host| {
+        let mark = |fact: &Fact| if fact.good { "ok" } else { "BAD" }.to_owned();
+        let row = |fact: &Fact| [host.name.clone(), fact.name.clone(), fact.value.clone(), mark(fact)];
+        host.facts.iter().map(row).collect::<Vec<_>>()
+    });
+    let bad = |host: &Host| {
+        let silent = some(&host.facts_error).map(|why| format!("{}: not known: {why}\n", host.name));
+        let wrong = host.facts.iter().filter(|fact| !fact.good);
+        let wrong = wrong.map(|fact| format!("{}: {}\n    cure: {}\n", host.name, fact.why, fact.cure));
+        silent.into_iter().chain(wrong).collect::<String>()
+    };
+    let bad: String = answer.hosts.iter().map(bad).collect();
+    table(["HOST", "FACT", "VALUE", "JUDGED"], rows.collect()) + &bad
 }
 
 fn notes(host: &Host) -> Vec<String> {
@@ -250,7 +292,9 @@ mod tests {
                     "since_unix_ms": 1795384800000,
                     "key_sha256": "abababababababababababababababababababababababababababababababab",
                     "certificate_expires_unix_ms": 1795989600000
-                  }
+                  },
+                  "facts": [],
+                  "facts_error": null
                 },
                 {
                   "name": "server2",
@@ -274,7 +318,9 @@ mod tests {
                     "since_unix_ms": 1795384800000,
                     "key_sha256": "abababababababababababababababababababababababababababababababab",
                     "certificate_expires_unix_ms": 1795989600000
-                  }
+                  },
+                  "facts": [],
+                  "facts_error": null
                 }
               ],
               "coordinator_version": "0.1.0",

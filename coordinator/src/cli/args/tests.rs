@@ -19,7 +19,7 @@ fn commands_are_read() {
     let cluster = || "orders".parse::<ClusterName>().unwrap();
     let id = || "42".to_owned();
     let cases = [
-        ("muster hosts", Command::Hosts),
+        ("muster hosts", Command::Hosts { facts: false }),
         ("muster plan a.toml", Command::Plan { file: "a.toml".into(), why: false }),
         ("muster plan --why a.toml", Command::Plan { file: "a.toml".into(), why: true }),
         ("muster bootstrap a.toml --yes", Command::Bootstrap { file: "a.toml".into(), yes: true }),

@@ -23,6 +23,8 @@ fn kernel() -> wire::KernelFacts {
         reserved_ports: String::new(),
         memory_bytes: 1 << 34,
         open_files: 1 << 20,
+        swappiness: 10,
+        memory_available_bytes: 0,
     }
 }
 
@@ -284,14 +286,14 @@ fn clocks_and_kernel_settings_are_said_and_stop_nothing() {
             *facts = wire::KernelFacts { transparent_hugepage: "always".into(), ..Default::default() };
         },
         expect![[r#"
-            [WARN]  HUGE_PAGES: server1 transparent_hugepage: transparent huge pages are always on: forks make latency spikes and cost memory
-                    cure: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled
-            [WARN]  OPEN_FILES: server1 RLIMIT_NOFILE: a process may open 0 files: fewer than 10032 lower the number of clients
-                    cure: raise LimitNOFILE= of muster-agent.service
+            [WARN]  HUGE_PAGES: server1 transparent_hugepage: transparent_hugepage is always: forks make latency spikes and cost memory
+                    cure: on server1: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled
+            [WARN]  OPEN_FILES: server1 RLIMIT_NOFILE: RLIMIT_NOFILE is 0: fewer than 10032 files lower the number of clients
+                    cure: on server1: raise LimitNOFILE= of muster-agent.service
             [WARN]  OVERCOMMIT: server1 vm.overcommit_memory: vm.overcommit_memory is 0: a background save can fail for want of memory
-                    cure: sysctl vm.overcommit_memory=1
+                    cure: on server1: muster-agent tune --apply
             [WARN]  SOMAXCONN: server1 net.core.somaxconn: net.core.somaxconn is 0: a burst of clients beyond it is turned away
-                    cure: sysctl net.core.somaxconn=4096
+                    cure: on server1: muster-agent tune --apply
         "#]],
     );
     survey(|survey| survey.kernel = None, expect![""]);
