@@ -28,10 +28,9 @@ use self::binary::Binary;
 use crate::{
     certify::{Certificates, Certifier},
     config::Config,
-    evidence,
     execute::{self, Done, Tools},
     identity::Papers,
-    inventory::{Instance, Inventory},
+    inventory::Inventory,
     layout::Layout,
     ledger::{self, Ledger, Refusal},
     link::Link,
@@ -44,6 +43,7 @@ use crate::{
 };
 
 mod binary;
+mod care;
 
 /// The longest time without a pass.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -67,6 +67,8 @@ pub enum Event {
     Certified,
     /// The coordinator does not let this host take part.
     Barred,
+    /// An operator wants an instance tried now; whatever it has to load, if he says so by name.
+    Start(Port, bool),
 }
 
 /// The outcome of the last pass.
@@ -152,7 +154,7 @@ impl Keeper {
             certificates: certified,
             bell: bell.clone(),
         };
-        let tasks = Tasks::new(config.clone(), layout.clone(), assigned);
+        let tasks = Tasks::new(config.clone(), layout.clone(), assigned, bell.clone());
         let link = Link::new(
             config.coordinator.clone(),
             Papers::in_dir(&layout.agent_dir()),
@@ -247,6 +249,13 @@ impl Keeper {
     /// Takes note of what has happened. Whether that is worth a pass: an instance that says what it said before is not.
     fn take_in(&mut self, event: Event) -> bool {
         match event {
+            Event::Start(port, even_if_empty) => {
+                let instance = self.inventory.instance(port);
+                tracing::info!(%port, even_if_empty, "an operator wants it tried now");
+                (instance.past.urged, instance.failed) = (true, None);
+                instance.overruled |= even_if_empty;
+                true
+            }
             Event::Barred => {
                 self.inventory.told(Word::Refused);
                 true
@@ -434,34 +443,6 @@ impl Keeper {
             self.inventory.forget_looks();
         }
         acted
-    }
-}
-
-impl Instance {
-    fn began(&mut self, process: process::Process) {
-        self.clues = evidence::born(process.pid());
-        self.process = Some(process);
-        self.answer = Answer::Silent("it has just been started".into());
-        self.view = None;
-        self.past.stillborn = None;
-        self.overruled = false;
-        self.starts += 1;
-        self.unwatch();
-    }
-
-    fn unwatch(&mut self) {
-        self.watchers.drain(..).for_each(|watcher| watcher.abort());
-    }
-
-    fn signal(&mut self, step: &Step) -> io::Result<()> {
-        match (step, self.process.as_mut()) {
-            (Step::Stop, Some(process)) => {
-                process.stopping = Some(Instant::now());
-                process.terminate()
-            }
-            (Step::Kill, Some(process)) => process.kill(),
-            _ => Ok(()),
-        }
     }
 }
 

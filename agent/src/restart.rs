@@ -58,6 +58,8 @@ pub struct Past {
     pub exits: Vec<Exit>,
     /// It ended before it ever answered, with these last words.
     pub stillborn: Option<String>,
+    /// An operator wants it tried now, and not after its pause.
+    pub urged: bool,
 }
 
 /// What the directory and the last views say about it.
@@ -150,6 +152,9 @@ pub fn decide(past: &Past, stake: Stake, now: Duration) -> Restart {
     if guarded && stake.load == Load::Snapshot && last.at + SUCCESSOR > now {
         return Restart::At(last.at + SUCCESSOR, Condition::Guarded, SUCCEEDED.into());
     }
+    if past.urged {
+        return Restart::Now;
+    }
     let words = past.stillborn.as_deref();
     let recent = past.exits.iter().filter(|exit| exit.at + LOOP_SPAN > now).count();
     let (condition, pause) = match words {
@@ -180,7 +185,8 @@ const BARRED: &str = "the machine has booted, and the coordinator does not let t
                       until it does (hint: on the coordinator: muster hosts)";
 const GUARDED: &str = "it was a master with replicas and has nothing to load: started now, it would empty them; it is \
                        started as soon as another node is seen to own its slots (if none can be elected, then on one \
-                       of its replicas: redis-cli cluster failover takeover)";
+                       of its replicas: redis-cli cluster failover takeover; or, if what they hold may be lost: \
+                       muster start --even-if-empty)";
 const SUCCEEDED: &str = "it was a master with replicas and has only a snapshot to load, which is older than what they \
                          hold: it waits up to a minute for a successor";
 

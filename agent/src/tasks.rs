@@ -12,12 +12,13 @@ use muster_proto::{
     wire::{self, task::Kind, task_result::Outcome},
 };
 use tokio::{
-    sync::{Mutex as AsyncMutex, OnceCell, watch::Receiver},
+    sync::{Mutex as AsyncMutex, OnceCell, mpsc, watch::Receiver},
     task::JoinSet,
 };
 
 use crate::{
     config::Config,
+    keeper::Event,
     layout::{InstanceDir, Layout},
     process::{Found, Process},
     smoke,
@@ -37,15 +38,21 @@ pub struct Tasks {
     config: Config,
     layout: Layout,
     assignment: Receiver<Arc<HostAssignment>>,
+    bell: mpsc::Sender<Event>,
     held: AsyncMutex<(Held, u64)>,
     answers: Mutex<(HashMap<String, Answer>, VecDeque<String>)>,
 }
 
 impl Tasks {
     /// With the assignment as it changes.
-    pub fn new(config: Config, layout: Layout, assignment: Receiver<Arc<HostAssignment>>) -> Arc<Self> {
+    pub fn new(
+        config: Config,
+        layout: Layout,
+        assignment: Receiver<Arc<HostAssignment>>,
+        bell: mpsc::Sender<Event>,
+    ) -> Arc<Self> {
         let held = AsyncMutex::new((Held::default(), 0));
-        Arc::new(Self { config, layout, assignment, held, answers: Mutex::default() })
+        Arc::new(Self { config, layout, assignment, bell, held, answers: Mutex::default() })
     }
 
     /// Performs a task, or waits for the one with the same id, or remembers its answer.
@@ -85,6 +92,7 @@ impl Tasks {
                 .await
                 .map(|steps| Outcome::Smoke(wire::SmokeResult { steps })),
             Some(Kind::Facts(_)) => Ok(Outcome::Facts(survey::facts(&self.layout))),
+            Some(Kind::Start(task)) => self.start(&task).await.map(Outcome::Start),
             None => Err("this task is not known to this agent; upgrade it".into()),
         }
     }
@@ -113,6 +121,20 @@ impl Tasks {
         let assignment = self.assignment.borrow().clone();
         let found = assignment.clusters.iter().find(|cluster| cluster.cluster.as_str() == name).cloned();
         found.ok_or_else(|| format!("this host has no instance of cluster {name}"))
+    }
+
+    /// The loop does it, in its own time; what does not fit is said at once.
+    async fn start(&self, task: &wire::Start) -> Result<wire::StartResult, String> {
+        let port = Port::try_from(task.port).map_err(|error| error.to_string())?;
+        if !self.cluster(&task.cluster)?.instances.iter().any(|instance| instance.port == port) {
+            return Err(format!("cluster {} has no instance at port {port} here", task.cluster));
+        }
+        let (found, _) = Process::find(&self.layout.instance(port), Vec::new);
+        let running = matches!(found, Found::Ours(_));
+        if !running {
+            let _ = self.bell.send(Event::Start(port, task.even_if_empty)).await;
+        }
+        Ok(wire::StartResult { running })
     }
 
     /// How to be a client of a cluster: a host without instances of it knows no password.

@@ -5,6 +5,7 @@
 mod apply;
 pub(crate) mod operations;
 mod planning;
+mod start;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -230,6 +231,15 @@ impl admin_server::Admin for Admin {
             instances: count(record.blueprint.members.len()),
             passed: verdict.passed,
         }))
+    }
+
+    async fn start_instance(
+        &self,
+        request: Request<wire::StartInstanceRequest>,
+    ) -> Answer<wire::StartInstanceResponse> {
+        let visit = visit(&request)?;
+        let request = request.into_inner();
+        Ok(Response::new(start::start(&self.shared, &visit, &request).await?))
     }
 
     async fn smoke_test(&self, request: Request<wire::SmokeTestRequest>) -> Answer<wire::SmokeTestResponse> {

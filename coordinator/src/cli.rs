@@ -23,6 +23,7 @@ mod audit;
 mod bootstrap;
 mod ca;
 mod check;
+mod confirm;
 mod context;
 mod credentials;
 mod follow;
@@ -34,6 +35,7 @@ mod progress;
 mod retry;
 mod second;
 mod smoke;
+mod start;
 mod status;
 mod token;
 mod user;
@@ -213,6 +215,9 @@ async fn dispatch(context: &mut Context, command: Command) -> Result<Verdict, Cl
         Command::Agent(command) => agent::run(context, command).await,
         Command::Plan { file, why } => plan::run(context, &file, why).await,
         Command::Bootstrap { file, yes } => bootstrap::run(context, &file, yes).await,
+        Command::Start { cluster, instance, even_if_empty, confirm } => {
+            start::run(context, &cluster, &instance, even_if_empty, confirm).await
+        }
         Command::Status { cluster: Some(cluster), watch: true } => status::watch(context, &cluster).await,
         Command::Status { cluster: Some(cluster), watch: false } => status::show(context, &cluster).await,
         Command::Status { cluster: None, watch } => status::any(context, watch).await,

@@ -133,6 +133,14 @@ impl Shared {
         surveys.into_iter().map(answer).collect()
     }
 
+    /// Has an agent try an instance now; whether it ran already.
+    pub async fn start(&self, host: &HostName, task: wire::Start) -> Result<bool, String> {
+        match self.ask(host, Kind::Start(task), ANSWER).await? {
+            Outcome::Start(result) => Ok(result.running),
+            _ => Err("its answer is of another kind".into()),
+        }
+    }
+
     /// How hosts are, and how their clocks differ; why that of some is not known.
     pub async fn facts(
         self: &std::sync::Arc<Self>,

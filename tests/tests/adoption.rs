@@ -214,7 +214,9 @@ fn a_strangers_server_in_our_place_is_named_and_left_alone_until_it_goes() {
     let before = world.bootstrap("orders");
     let instance = before.at("server1", 7000);
     world.agent("server1").stop();
-    kill_server(instance);
+    let pid = kill_server(instance);
+    // Until it is gone it has the port, and nodes.conf locked.
+    eventually(SOON, "it is gone", || if processes::alive(pid) { Err("it lives".into()) } else { Ok(()) });
     let home = world.base_dir("server1").join("7000");
     let mut stranger = std::process::Command::new("redis-server");
     stranger.arg(home.join("redis.conf")).current_dir(&home).stdin(std::process::Stdio::null());
@@ -263,6 +265,45 @@ fn a_master_that_died_while_its_agent_was_away_comes_back_as_a_replica() {
 fn a_master_without_persistence_that_crashes_never_empties_its_replicas() {
     let world = World::up(&[("a", "7000-7001"), ("b", "7000-7001"), ("c", "7000-7001")]);
     crash_there_and_back(world, NO_PERSISTENCE, "it would empty them");
+}
+
+/// Two of three masters die at once and none of them keeps anything: nobody can be elected, so the guard would hold them
+/// for ever. An operator gives one up by its name, and the other's keys are all there.
+#[test]
+fn a_guard_that_nobody_can_lift_is_overruled_by_name_and_costs_nothing_else() {
+    let world = World::up(&[("a", "7000-7001"), ("b", "7000-7001"), ("c", "7000-7001")]);
+    let spec = world.spec("orders", 1, NO_PERSISTENCE);
+    world.muster(&["bootstrap", &spec, "--yes"]).expect(0);
+    let formed = world.status("orders").unwrap();
+    write_keys(&formed, 60);
+    let [given_up, kept] = ["a", "b"].map(|host| formed.master_on(host).unwrap().clone());
+    let survivor = formed.replicas_of(&kept.node_id).next().unwrap().clone();
+    let size = redis::cli(&survivor.endpoint(), &["dbsize"]).unwrap();
+    kill_server(&given_up);
+    kill_server(&kept);
+    for master in [&given_up, &kept] {
+        world.until(SOON, "orders", "the guard holds it, and says how it is lifted", |status| {
+            let found = node(status, &master.node_id);
+            let reason = found.reason.clone().unwrap_or_default();
+            let held = found.state == "blocked" && reason.contains("muster start --even-if-empty");
+            if held { Ok(()) } else { Err(format!("{found:?}")) }
+        });
+    }
+    let name = given_up.name();
+    let start = ["start", "orders", "--instance", &name];
+    world.muster(&start).expect(0);
+    let said = world.muster(&[&start[..], &["--even-if-empty"]].concat()).expect(64);
+    assert!(said.stderr.contains(&format!("--confirm {name}")), "{said}");
+    world.muster(&[&start[..], &["--even-if-empty", "--confirm", "a:7999"]].concat()).expect(1);
+    assert_eq!(node(&world.status("orders").unwrap(), &given_up.node_id).state, "blocked", "nothing of it overrules");
+
+    world.muster(&[&start[..], &["--even-if-empty", "--confirm", &name]].concat()).expect(0);
+    world.until(FAILOVER, "orders", "all is well again", Status::well);
+    let found = redis::cli(&survivor.endpoint(), &["dbsize"]).unwrap();
+    assert_eq!(found, size, "the other master's replica was elected with all its keys");
+    let audit = world.muster(&["audit"]).expect(0).stdout;
+    assert!(audit.contains(&format!("{name} of cluster orders, even if that empties its replicas")), "{audit}");
+    assert!(world.muster(&start).expect(0).stdout.contains("runs already"));
 }
 
 /// No sibling tells the agent who took over; the coordinator does. The snapshot is that of the first sync.

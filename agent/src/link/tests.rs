@@ -75,7 +75,7 @@ async fn nothing_is_reported_before_the_first_look() {
     let (_assignment, assigned) = watch::channel(Arc::new(samples::assignment(muster_proto::Want::Running, false)));
     let (published, publication) = watch::channel(Published { report: report(0), passes: 0 });
     let (events, _bell) = mpsc::channel(8);
-    let tasks = Tasks::new(config.clone(), layout, assigned);
+    let tasks = Tasks::new(config.clone(), layout, assigned, events.clone());
     let link = Link::new(config.coordinator, Papers::in_dir(base.path()), samples::hello(), publication, events, tasks);
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(link.run(shutdown.clone()));

@@ -301,7 +301,7 @@ fn an_empty_master_of_a_formed_cluster_is_held_until_it_is_replaced() {
 fn a_restart_waits_for_its_pause() {
     let world = world(Want::Running, true, "latched", "none");
     let exit = |at| restart::Exit { at, ending: restart::Ending::Code(1), jitter: 0 };
-    let past = Past { exits: vec![exit(NOW - Duration::from_secs(3)), exit(NOW)], stillborn: None };
+    let past = Past { exits: vec![exit(NOW - Duration::from_secs(3)), exit(NOW)], ..Past::default() };
     let verdict = world.judge_seen(Seen { past, ..world.seen() }, &rules());
     assert_eq!(
         (verdict.state, verdict.step, verdict.wake),

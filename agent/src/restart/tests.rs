@@ -14,7 +14,7 @@ const CONF: &str = "*** FATAL CONFIG FILE ERROR (Redis 7.0.15) ***";
 
 fn past(exits: usize, words: Option<&str>) -> Past {
     let exit = Exit { at: NOW, ending: Ending::Signal(9), jitter: 0 };
-    Past { exits: vec![exit; exits], stillborn: words.map(str::to_owned) }
+    Past { exits: vec![exit; exits], stillborn: words.map(str::to_owned), urged: false }
 }
 
 fn every_stake() -> Vec<Stake> {
@@ -110,6 +110,16 @@ fn pauses_have_jitter_and_old_ends_are_forgiven() {
     past.ended(later, None);
     assert_eq!(past.exits.len(), 1);
     assert_eq!(decide(&past, SAFE, NOW + LOOP_SPAN), Restart::Now);
+}
+
+#[test]
+fn an_operators_wish_ends_a_pause_and_not_the_guard() {
+    let urged = |words| Past { urged: true, ..past(5, words) };
+    assert_eq!(decide(&urged(None), SAFE, NOW), Restart::Now);
+    assert_eq!(decide(&urged(Some(CONF)), SAFE, NOW), Restart::Now);
+    let empty = Stake { leads: true, load: Load::Nothing, ..SAFE };
+    assert!(matches!(decide(&urged(None), empty, NOW), Restart::Held(Condition::Guarded, _)));
+    assert_eq!(decide(&urged(None), Stake { overruled: true, ..empty }, NOW), Restart::Now);
 }
 
 #[test]

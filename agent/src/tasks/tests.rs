@@ -26,7 +26,12 @@ fn agent() -> Agent {
     let (base, layout) = layout();
     let config = Config { address: address(), redis_server: Some("/bin/true".into()), ..samples::config(base.path()) };
     let (assignment, assigned) = tokio::sync::watch::channel(Arc::new(samples::assignment(Want::Running, false)));
-    Agent { tasks: Tasks::new(config, layout, assigned), _assignment: assignment, _base: base, _alone: alone }
+    Agent {
+        tasks: Tasks::new(config, layout, assigned, mpsc::channel(8).0),
+        _assignment: assignment,
+        _base: base,
+        _alone: alone,
+    }
 }
 
 impl Agent {

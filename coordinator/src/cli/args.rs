@@ -2,10 +2,10 @@
 
 mod trust;
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf, str::FromStr};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use muster_proto::{ClusterName, HostName};
+use muster_proto::{ClusterName, HostName, Port};
 
 pub use self::trust::{
     CaCommand, ContextCommand, Credentials, CredentialsCommand, HostCommand, Only, TokenCommand, Ttl, UserCommand,
@@ -76,6 +76,21 @@ pub enum Command {
     /// What agents say of their processes
     #[command(subcommand, long_about = help::AGENT.about, after_help = help::AGENT.examples)]
     Agent(AgentCommand),
+    /// Have an instance that waits be tried now
+    #[command(long_about = help::START.about, after_help = help::START.examples)]
+    Start {
+        /// Whose
+        cluster: ClusterName,
+        /// Which
+        #[arg(long, value_name = "HOST:PORT")]
+        instance: Place,
+        /// Also where it could empty its replicas: what only they hold may be lost
+        #[arg(long)]
+        even_if_empty: bool,
+        /// The instance's HOST:PORT once more, instead of being asked to type it
+        #[arg(long, value_name = "HOST:PORT", requires = "even_if_empty")]
+        confirm: Option<String>,
+    },
     /// Show a cluster: issues, then by shard, then by host
     #[command(long_about = help::STATUS.about, after_help = help::STATUS.examples)]
     Status {
@@ -151,6 +166,31 @@ pub enum Command {
     },
 }
 
+/// An instance, as people call it: `server1:7000`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its host.
+    pub host: HostName,
+    /// Its client port.
+    pub port: Port,
+}
+
+impl FromStr for Place {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (host, port) = text.split_once(':').ok_or("an instance is HOST:PORT, such as server1:7000")?;
+        let number = port.parse::<u32>().map_err(|error| format!("{port}: {error}"))?;
+        let host = host.parse().map_err(|error| format!("{host}: {error}"))?;
+        Ok(Self { host, port: Port::try_from(number).map_err(|error| error.to_string())? })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
 /// What to ask agents.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum AgentCommand {
@@ -195,7 +235,7 @@ impl Command {
     /// Whether it would change anything, so that it is worth saying when nothing was changed.
     pub fn changes_things(&self) -> bool {
         match self {
-            Self::Bootstrap { .. } => true,
+            Self::Bootstrap { .. } | Self::Start { .. } => true,
             Self::Op(OpCommand::Pause { .. } | OpCommand::Resume { .. } | OpCommand::Cancel { .. }) => true,
             Self::Op(OpCommand::Show { .. } | OpCommand::Watch { .. }) => false,
             Self::Hosts { .. } | Self::Agent(_) | Self::Plan { .. } | Self::Status { .. } => false,

@@ -167,6 +167,14 @@ impl Admin for Fake {
         Ok(Response::new(self.asked(format!("check {}", request.into_inner().cluster)).check.clone()))
     }
 
+    async fn start_instance(
+        &self,
+        request: Request<StartInstanceRequest>,
+    ) -> Result<Response<StartInstanceResponse>, Status> {
+        drop(self.asked(format!("{:?}", request.into_inner())));
+        Ok(Response::new(StartInstanceResponse { running: false }))
+    }
+
     async fn smoke_test(&self, _: Request<SmokeTestRequest>) -> Result<Response<SmokeTestResponse>, Status> {
         Err(Status::unimplemented("not in the script"))
     }

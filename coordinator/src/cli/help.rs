@@ -139,6 +139,20 @@ JSON: {\"processes\": [{\"host\", \"port\", \"cluster\", \"pid\", \"reason\", \"
        \"standing\": \"ours|gone|foreign|unknown\", \"evidence\": [...]}]}",
 };
 
+/// `muster start`.
+pub const START: Help = Help {
+    about: "Have an instance that waits be tried now: after a pause, a crash loop, or a conf that was put right.\n\n\
+        A master with replicas that has nothing to load waits until another node has its slots, because it would \
+        empty its replicas (EMPTY_RESTART_GUARD in `muster status`). Where nobody can be elected any more and what \
+        the replicas hold may be lost, --even-if-empty overrules that, for this one start. It takes the role \
+        destroyer and the typed name, and where the coordinator wants two persons, a second one.",
+    examples: "EXAMPLES:
+  muster start orders --instance server1:7000
+  muster start orders --instance server1:7000 --even-if-empty --confirm server1:7000
+
+JSON: {\"cluster\", \"instance\", \"running\": true when it ran already}",
+};
+
 /// `muster status`.
 pub const STATUS: Help = Help {
     about: "Show a cluster: what is wrong first, then by shard, then by host.\n\n\

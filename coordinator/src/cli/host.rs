@@ -7,7 +7,7 @@ use muster_proto::{
     },
 };
 
-use super::{Context, Verdict, args::HostCommand, error::CliError, token};
+use super::{Context, Verdict, args::HostCommand, confirm::confirmed, error::CliError, token};
 use crate::render::trust::{OneJson, RemovedJson, one};
 
 pub async fn run(context: &mut Context, command: HostCommand) -> Result<Verdict, CliError> {
@@ -29,7 +29,7 @@ pub async fn run(context: &mut Context, command: HostCommand) -> Result<Verdict,
                 "The key of {host} is refused for good, and the host is cut off at once. Its redis-servers go on, and \
                  nobody looks after them.\nTo come back it needs a new key and: muster host rejoin-token {host}"
             );
-            confirmed(context, "revoke", &host, confirm, &meaning).await?;
+            confirmed(context, host.as_str(), confirm, &meaning, &format!("muster host revoke {host}")).await?;
             let mut trust = context.trust().await?;
             let request = RevokeHostRequest { host: host.to_string(), reason };
             let answer = context.change(&format!("revoking host {host}"), trust.revoke_host(request)).await?;
@@ -40,7 +40,7 @@ pub async fn run(context: &mut Context, command: HostCommand) -> Result<Verdict,
                 "All that is known of {host} is forgotten, its identity too. It is refused while the host has \
                  instances.\nTo come back it has to be enrolled like a new one: muster token create --host {host}"
             );
-            confirmed(context, "remove", &host, confirm, &meaning).await?;
+            confirmed(context, host.as_str(), confirm, &meaning, &format!("muster host remove {host}")).await?;
             let mut trust = context.trust().await?;
             let request = RemoveHostRequest { host: host.to_string() };
             context.change(&format!("removing host {host}"), trust.remove_host(request)).await?;
@@ -58,31 +58,6 @@ pub async fn run(context: &mut Context, command: HostCommand) -> Result<Verdict,
         }
     }
     Ok(Verdict::Done)
-}
-
-/// Goes on only when the host's name was typed: on the line, or at the question that says what will happen.
-async fn confirmed(
-    context: &mut Context,
-    verb: &str,
-    host: &HostName,
-    confirm: Option<String>,
-    meaning: &str,
-) -> Result<(), CliError> {
-    let typed = match confirm {
-        Some(confirm) => Some(confirm),
-        None if context.console.asks => {
-            context.console.note(meaning);
-            context.console.ask("Type the name of the host to go on: ").await
-        }
-        None => {
-            return Err(CliError::Usage {
-                what: format!("there is no terminal to type the name of {host} on"),
-                hint: format!("muster host {verb} {host} --confirm {host}"),
-            });
-        }
-    };
-    let fits = typed.is_some_and(|typed| typed.trim() == host.as_str());
-    if fits { Ok(()) } else { Err(CliError::Unconfirmed(host.to_string())) }
 }
 
 fn show(context: &mut Context, host: &HostName, trust: Option<HostTrust>) {

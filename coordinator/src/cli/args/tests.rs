@@ -26,6 +26,17 @@ fn commands_are_read() {
         ("muster status", Command::Status { cluster: None, watch: false }),
         ("muster status orders --watch", Command::Status { cluster: Some(cluster()), watch: true }),
         ("muster check orders", Command::Check { cluster: cluster() }),
+        (
+            "muster start orders --instance h1:7000",
+            Command::Start {
+                cluster: cluster(),
+                instance: "h1:7000".parse().unwrap(),
+                even_if_empty: false,
+                confirm: None,
+            },
+        ),
+        ("muster agent ps h1", Command::Agent(AgentCommand::Ps { host: "h1".parse().ok() })),
+        ("muster hosts --facts", Command::Hosts { facts: true }),
         ("muster smoke orders", Command::Smoke { cluster: cluster(), from: None, ca: None }),
         ("muster smoke orders --from h1", Command::Smoke { cluster: cluster(), from: "h1".parse().ok(), ca: None }),
         ("muster ops", Command::Ops { cluster: None }),

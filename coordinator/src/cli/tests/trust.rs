@@ -194,13 +194,13 @@ async fn what_cannot_be_taken_back_wants_the_name_typed() {
     check(
         &world.run("host revoke server1").await,
         expect![[r#"
-        --- stdout
-        --- stderr
-        error: there is no terminal to type the name of server1 on
-             hint: muster host revoke server1 --confirm server1
-        nothing was changed
-        --- exit 64
-    "#]],
+            --- stdout
+            --- stderr
+            error: there is no terminal to type server1 on
+                 hint: muster host revoke server1 --confirm server1
+            nothing was changed
+            --- exit 64
+        "#]],
     );
     check(
         &world.run("host remove server1 --confirm server2").await,
@@ -215,26 +215,26 @@ async fn what_cannot_be_taken_back_wants_the_name_typed() {
     check(
         &world.typed("host revoke server1", "yes\n").await,
         expect![[r#"
-        --- stdout
-        --- stderr
-        The key of server1 is refused for good, and the host is cut off at once. Its redis-servers go on, and nobody looks after them.
-        To come back it needs a new key and: muster host rejoin-token server1
-        Type the name of the host to go on: error: the name of server1 was not typed
-        nothing was changed
-        --- exit 1
-    "#]],
+            --- stdout
+            --- stderr
+            The key of server1 is refused for good, and the host is cut off at once. Its redis-servers go on, and nobody looks after them.
+            To come back it needs a new key and: muster host rejoin-token server1
+            Type server1 to go on: error: the name of server1 was not typed
+            nothing was changed
+            --- exit 1
+        "#]],
     );
     assert_eq!(world.asked(), Vec::<String>::new(), "nothing was asked for without the name");
     check(
         &world.typed("host remove server1", "server1\n").await,
         expect![[r#"
-        --- stdout
-        host server1 is forgotten
-        --- stderr
-        All that is known of server1 is forgotten, its identity too. It is refused while the host has instances.
-        To come back it has to be enrolled like a new one: muster token create --host server1
-        Type the name of the host to go on: --- exit 0
-    "#]],
+            --- stdout
+            host server1 is forgotten
+            --- stderr
+            All that is known of server1 is forgotten, its identity too. It is refused while the host has instances.
+            To come back it has to be enrolled like a new one: muster token create --host server1
+            Type server1 to go on: --- exit 0
+        "#]],
     );
     assert_eq!(world.asked(), ["RemoveHostRequest { host: \"server1\" }"]);
 }
