@@ -9,8 +9,8 @@ const SECRETIVE: [&str; 5] =
     ["Login", "Desired", "CreateTokenResponse", "CreateUserResponse", "GetCredentialsResponse"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files =
-        ["types", "tasks", "agent_link", "enrolment", "trust", "admin"].map(|name| format!("muster/v1/{name}.proto"));
+    let files = ["types", "tasks", "agent_link", "enrolment", "trust", "hosts", "admin"]
+        .map(|name| format!("muster/v1/{name}.proto"));
     for file in &files {
         println!("cargo:rerun-if-changed={file}");
     }

@@ -14,7 +14,9 @@ use std::{
 };
 
 use anyhow::Context as _;
-use muster_proto::{ClusterName, Generation, Hello, HostAssignment, NodeId, PROTOCOL, Port, Report, VERSION, wire};
+use muster_proto::{
+    ClusterName, Condition, Generation, Hello, HostAssignment, NodeId, PROTOCOL, Port, Report, VERSION, wire,
+};
 use sd_notify::NotifyState;
 use tokio::{
     sync::{mpsc, watch},
@@ -28,6 +30,7 @@ use self::binary::Binary;
 use crate::{
     certify::{Certificates, Certifier},
     config::Config,
+    events::{self, Diary},
     execute::{self, Done, Tools},
     identity::Papers,
     inventory::Inventory,
@@ -100,6 +103,7 @@ pub struct Keeper {
     unkept: Option<(wire::Desired, Instant)>,
     /// The kernel's count of processes killed for lack of memory, as it was at the last pass.
     oom_kills: u64,
+    diary: Diary,
     /// Held as long as we live: one agent to a base directory.
     _lock: File,
 }
@@ -163,7 +167,7 @@ impl Keeper {
             bell.clone(),
             tasks,
         );
-        let received = ledger.generation();
+        let (received, diary) = (ledger.generation(), Diary::open(&layout.agent_dir()));
         Ok(Self {
             inventory: Inventory::new(layout),
             config,
@@ -181,6 +185,7 @@ impl Keeper {
             refusal: None,
             unkept: None,
             oom_kills: process::oom_kills(),
+            diary,
             _lock: lock,
         })
     }
@@ -188,6 +193,7 @@ impl Keeper {
     /// Runs until told to stop. The servers go on.
     pub async fn run(mut self, shutdown: CancellationToken, mut reloads: mpsc::Receiver<Config>) {
         tracing::info!(version = VERSION, "{}", self.config);
+        self.diary.note(&events::Event::of_agent(format!("muster-agent {VERSION} begins")));
         if let Some(link) = self.link.take() {
             tokio::spawn(link.run(shutdown.clone()));
         }
@@ -298,7 +304,11 @@ impl Keeper {
         let said = std::mem::replace(&mut self.refusal, refusal);
         match &self.refusal {
             Some(_) if self.refusal == said => {}
-            Some(refusal) => tracing::error!(generation = desired.generation, "refused: {refusal}"),
+            Some(refusal) => {
+                tracing::error!(generation = desired.generation, "refused: {refusal}");
+                let text = format!("generation {} is refused: {refusal}", desired.generation);
+                self.diary.note(&events::Event::of_agent(text));
+            }
             None if self.ledger.generation() > before => {
                 tracing::info!(generation = desired.generation, "accepted");
                 self.assignment.send_replace(Arc::new(self.ledger.assignment().clone()));
@@ -333,6 +343,7 @@ impl Keeper {
         instance.unwatch();
         instance.forget_look();
         tracing::warn!(%port, pid, "the server has ended ({ending}); its last words: {words}");
+        self.note("ended", port, format!("pid {pid}, {ending}; its last words: {words}"), None);
     }
 
     async fn passes(&mut self) {
@@ -388,8 +399,18 @@ impl Keeper {
             if (said.0, said.1.as_str()) != (verdict.state, verdict.reason.as_str()) {
                 tracing::info!(%port, state = verdict.state.word(), "{}", verdict.reason);
                 *said = (verdict.state, verdict.reason.clone(), Instant::now());
+                let text = [verdict.state.word(), &verdict.reason].join(": ");
+                let text = text.trim_end_matches(": ").to_owned();
+                self.note("state", *port, text, verdict.condition);
             }
         }
+    }
+
+    /// Writes down something about an instance.
+    fn note(&mut self, what: &str, port: Port, text: String, condition: Option<Condition>) {
+        let assignment = self.assignment.borrow().clone();
+        let cluster = assignment.by_port().get(&port).map(|(cluster, _)| cluster.cluster.clone());
+        self.diary.note(&events::Event::of(what, port, cluster.as_ref(), text).called(condition));
     }
 
     fn watch_servers(&mut self, assignment: &HostAssignment) {
@@ -432,7 +453,9 @@ impl Keeper {
             match outcome {
                 Ok(Done::Started(process)) => {
                     tracing::info!(%port, pid = process.pid(), "started");
+                    let pid = process.pid();
                     instance.began(process);
+                    self.note("started", port, format!("pid {pid}"), None);
                 }
                 Ok(Done::Aside(path)) => tracing::info!(%port, "set aside as {}", path.display()),
                 Ok(Done::Changed) => {}

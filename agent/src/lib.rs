@@ -17,6 +17,7 @@ pub mod config;
 pub mod dial;
 pub mod durable;
 pub mod enrol;
+pub mod events;
 pub mod evidence;
 pub mod execute;
 pub mod identity;

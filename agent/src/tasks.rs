@@ -18,6 +18,7 @@ use tokio::{
 
 use crate::{
     config::Config,
+    events,
     keeper::Event,
     layout::{InstanceDir, Layout},
     process::{Found, Process},
@@ -92,6 +93,13 @@ impl Tasks {
                 .await
                 .map(|steps| Outcome::Smoke(wire::SmokeResult { steps })),
             Some(Kind::Facts(_)) => Ok(Outcome::Facts(survey::facts(&self.layout))),
+            Some(Kind::Events(task)) => {
+                let cluster = Some(task.cluster.as_str()).filter(|name| !name.is_empty());
+                let most = usize::try_from(task.most).unwrap_or(usize::MAX).min(10_000);
+                let newest = events::newest(&self.layout.agent_dir(), cluster, most);
+                let events = newest.into_iter().map(wire::AgentEvent::from).collect();
+                Ok(Outcome::Events(wire::EventsResult { events }))
+            }
             Some(Kind::Start(task)) => self.start(&task).await.map(Outcome::Start),
             None => Err("this task is not known to this agent; upgrade it".into()),
         }

@@ -3,6 +3,7 @@
 //! A handler checks, changes the store, rings the bell and answers; the loop does the work.
 
 mod apply;
+mod events;
 pub(crate) mod operations;
 mod planning;
 mod start;
@@ -231,6 +232,10 @@ impl admin_server::Admin for Admin {
             instances: count(record.blueprint.members.len()),
             passed: verdict.passed,
         }))
+    }
+
+    async fn list_events(&self, request: Request<wire::ListEventsRequest>) -> Answer<wire::ListEventsResponse> {
+        Ok(Response::new(events::list(&self.shared, &request.into_inner()).await?))
     }
 
     async fn start_instance(

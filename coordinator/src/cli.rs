@@ -26,6 +26,7 @@ mod check;
 mod confirm;
 mod context;
 mod credentials;
+mod events;
 mod follow;
 mod host;
 mod hosts;
@@ -215,6 +216,7 @@ async fn dispatch(context: &mut Context, command: Command) -> Result<Verdict, Cl
         Command::Agent(command) => agent::run(context, command).await,
         Command::Plan { file, why } => plan::run(context, &file, why).await,
         Command::Bootstrap { file, yes } => bootstrap::run(context, &file, yes).await,
+        Command::Events { cluster, host, last } => events::run(context, cluster.as_ref(), host.as_ref(), last).await,
         Command::Start { cluster, instance, even_if_empty, confirm } => {
             start::run(context, &cluster, &instance, even_if_empty, confirm).await
         }

@@ -141,6 +141,24 @@ impl Shared {
         }
     }
 
+    /// What has happened on hosts; why that of some is not known.
+    pub async fn events(
+        self: &std::sync::Arc<Self>,
+        hosts: Vec<HostName>,
+        task: &wire::Events,
+    ) -> BTreeMap<HostName, Result<Vec<wire::AgentEvent>, String>> {
+        let asks = hosts.into_iter().map(|host| {
+            let (shared, name, task) = (self.clone(), host.clone(), task.clone());
+            (host, async move {
+                match shared.ask(&name, Kind::Events(task), ANSWER).await? {
+                    Outcome::Events(result) => Ok(result.events),
+                    _ => Err("its answer is of another kind".into()),
+                }
+            })
+        });
+        self.ask_all(asks).await
+    }
+
     /// How hosts are, and how their clocks differ; why that of some is not known.
     pub async fn facts(
         self: &std::sync::Arc<Self>,

@@ -63,6 +63,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("/muster.v1.Admin/Check", AtLeast(Viewer)),
     // Writes keys.
     ("/muster.v1.Admin/SmokeTest", AtLeast(Operator)),
+    ("/muster.v1.Admin/ListEvents", AtLeast(Viewer)),
     // Overruling the guard takes a destroyer; the handler looks.
     ("/muster.v1.Admin/StartInstance", AtLeast(Operator)),
     ("/muster.v1.Trust/WhoAmI", AtLeast(Viewer)),

@@ -74,8 +74,8 @@ fn lost_keys(endpoint: &str, keys: usize) -> Result<(), String> {
 fn standing(world: &mut World, host: &str, port: u16) -> (String, Vec<String>) {
     let config = world.agent(host).config_path().to_owned();
     let mut local = std::process::Command::new(binaries::path("muster-agent"));
-    let local: Output = local.arg("--config").arg(config).args(["ps", "--json"]).output().unwrap().into();
-    let local = local.expect(0).json();
+    local.arg("--config").arg(config).args(["ps", "--json"]);
+    let local = Output::from(processes::run_owned(&mut local)).expect(0).json();
     let row =
         |document: &Value| document["processes"].as_array().unwrap().iter().find(|row| row["port"] == port).cloned();
     let local = row(&local).unwrap();
@@ -313,6 +313,39 @@ fn a_master_alone_on_its_host_with_a_snapshot_never_takes_its_replicas_back_to_i
     crash_there_and_back(World::up(&hosts), SNAPSHOTS, "waits up to a minute for a successor");
 }
 
+/// The first crash, from the agents' diaries; and they outlive their agents.
+#[track_caller]
+fn the_diaries_tell_of_it(world: &mut World, master: &Instance, pid: i32) {
+    let told = |world: &World, args: &[&str]| {
+        let said = world.muster(&[&["events", "--output", "json", "--last", "500"], args].concat());
+        (said.json()["events"].as_array().unwrap().clone(), said)
+    };
+    let about = |events: &[Value], what: &str, words: &str| {
+        let fits = |event: &&Value| {
+            event["what"] == what
+                && event["host"] == master.host
+                && event["port"] == master.port
+                && event["text"].as_str().unwrap().contains(words)
+        };
+        events.iter().filter(fits).count()
+    };
+    let (events, _) = told(world, &["orders"]);
+    assert_eq!(about(&events, "ended", &format!("pid {pid}, signal 9; its last words: ")), 1, "{events:?}");
+    assert_eq!(about(&events, "started", ""), 4, "the first start and one after each crash: {events:?}");
+    let paused = events.iter().filter(|event| event["condition"] == "BACKOFF").count();
+    assert!(paused >= 2, "{events:?}");
+
+    let host = master.host.clone();
+    world.agent(&host).kill();
+    world.until_host(&host, "unknown");
+    let (_, silent) = told(world, &["--host", &host]);
+    assert!(silent.code == 1 && silent.json()["silent"][0]["host"] == *host, "{silent}");
+    world.agent(&host).start();
+    world.until_host(&host, "live");
+    let (after, _) = told(world, &["orders", "--host", &host]);
+    assert!(after.len() >= events.iter().filter(|event| event["host"] == *host).count(), "{after:?}");
+}
+
 fn crash_there_and_back(mut world: World, settings: &str, guard: &str) {
     let spec = world.spec("orders", 1, settings);
     world.muster(&["bootstrap", &spec, "--yes"]).expect(0);
@@ -341,7 +374,7 @@ fn crash_there_and_back(mut world: World, settings: &str, guard: &str) {
 
 #[test]
 fn a_server_that_crashes_is_back_within_a_second_with_all_keys_and_then_ever_more_slowly() {
-    let world = World::seed();
+    let mut world = World::seed();
     let before = world.bootstrap("orders");
     write_keys(&before, 100);
     let master = before.master_on("server1").unwrap().clone();
@@ -375,6 +408,7 @@ fn a_server_that_crashes_is_back_within_a_second_with_all_keys_and_then_ever_mor
         eventually(SOON, "it answers again", || client_sees(pid));
         assert!(died.elapsed() >= Duration::from_secs(pause), "it was back after {:?}", died.elapsed());
     }
+    the_diaries_tell_of_it(&mut world, &master, pid);
     // A pause of 2 s is as long as the node timeout: an election may be under way.
     eventually(SOON, "every key is there", || lost_keys(&before.master_on("server2").unwrap().endpoint(), 100));
 }

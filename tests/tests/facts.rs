@@ -3,7 +3,7 @@
 
 use std::{fs, process::Command};
 
-use muster_tests::{Output, World, binaries};
+use muster_tests::{Output, World, binaries, processes};
 use serde_json::Value;
 
 #[test]
@@ -51,7 +51,7 @@ fn what_would_be_tuned_is_shown_and_somebody_elses_file_is_left_alone() {
     let tune = |args: &[&str]| -> Output {
         let mut command = Command::new(binaries::path("muster-agent"));
         command.arg("--config").arg(&config).arg("tune").arg("--file").arg(&file).args(args);
-        command.output().unwrap().into()
+        processes::run_owned(&mut command).into()
     };
     let shown = tune(&["--dry-run"]);
     match shown.code {

@@ -76,6 +76,18 @@ pub enum Command {
     /// What agents say of their processes
     #[command(subcommand, long_about = help::AGENT.about, after_help = help::AGENT.examples)]
     Agent(AgentCommand),
+    /// What has happened on hosts, in their agents' own words
+    #[command(long_about = help::EVENTS.about, after_help = help::EVENTS.examples)]
+    Events {
+        /// Only about this cluster's instances
+        cluster: Option<ClusterName>,
+        /// Only on this host
+        #[arg(long, value_name = "HOST")]
+        host: Option<HostName>,
+        /// Only so many, the newest
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        last: u32,
+    },
     /// Have an instance that waits be tried now
     #[command(long_about = help::START.about, after_help = help::START.examples)]
     Start {
@@ -238,7 +250,9 @@ impl Command {
             Self::Bootstrap { .. } | Self::Start { .. } => true,
             Self::Op(OpCommand::Pause { .. } | OpCommand::Resume { .. } | OpCommand::Cancel { .. }) => true,
             Self::Op(OpCommand::Show { .. } | OpCommand::Watch { .. }) => false,
-            Self::Hosts { .. } | Self::Agent(_) | Self::Plan { .. } | Self::Status { .. } => false,
+            Self::Hosts { .. } | Self::Agent(_) | Self::Events { .. } | Self::Plan { .. } | Self::Status { .. } => {
+                false
+            }
             Self::Check { .. } | Self::Smoke { .. } | Self::Ops { .. } => false,
             Self::Credentials(credentials) => credentials.changes_things(),
             Self::Token(command) => !matches!(command, TokenCommand::List),

@@ -167,6 +167,10 @@ impl Admin for Fake {
         Ok(Response::new(self.asked(format!("check {}", request.into_inner().cluster)).check.clone()))
     }
 
+    async fn list_events(&self, _: Request<ListEventsRequest>) -> Result<Response<ListEventsResponse>, Status> {
+        Err(Status::unimplemented("not in the script"))
+    }
+
     async fn start_instance(
         &self,
         request: Request<StartInstanceRequest>,

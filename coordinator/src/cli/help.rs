@@ -139,6 +139,23 @@ JSON: {\"processes\": [{\"host\", \"port\", \"cluster\", \"pid\", \"reason\", \"
        \"standing\": \"ours|gone|foreign|unknown\", \"evidence\": [...]}]}",
 };
 
+/// `muster events`.
+pub const EVENTS: Help = Help {
+    about: "Show what has happened on hosts: starts, ends with their reasons and last words, every change of an \
+        instance's state, and what its agent did.\n\n\
+        Each agent keeps a diary, which outlives it and the coordinator, and forgets the oldest (some thousand \
+        entries a host). All hosts are asked side by side; one that is not heard is named, and the exit code is \
+        then 1. Times are by the hosts' own clocks.",
+    examples: "EXAMPLES:
+  muster events
+  muster events orders --host server1 --last 200
+  muster events --output json | jq -r '.events[] | select(.what == \"ended\") | .host, .port, .text'
+
+JSON: {\"events\": [{\"host\", \"unix_ms\", \"what\": \"agent|state|started|ended\", \"port\": or null,
+        \"cluster\": or null, \"text\", \"condition\": code or null}],
+       \"silent\": [{\"host\", \"why\"}]}",
+};
+
 /// `muster start`.
 pub const START: Help = Help {
     about: "Have an instance that waits be tried now: after a pause, a crash loop, or a conf that was put right.\n\n\

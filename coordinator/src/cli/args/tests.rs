@@ -36,6 +36,7 @@ fn commands_are_read() {
             },
         ),
         ("muster agent ps h1", Command::Agent(AgentCommand::Ps { host: "h1".parse().ok() })),
+        ("muster events --last 7", Command::Events { cluster: None, host: None, last: 7 }),
         ("muster hosts --facts", Command::Hosts { facts: true }),
         ("muster smoke orders", Command::Smoke { cluster: cluster(), from: None, ca: None }),
         ("muster smoke orders --from h1", Command::Smoke { cluster: cluster(), from: "h1".parse().ok(), ca: None }),
