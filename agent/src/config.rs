@@ -34,6 +34,12 @@ struct Written {
     log: String,
     #[serde(default = "default_stop_patience")]
     stop_patience_ms: u64,
+    #[serde(default = "default_redis_log")]
+    redis_log_mib: u64,
+}
+
+fn default_redis_log() -> u64 {
+    64
 }
 
 fn default_base_dir() -> PathBuf {
@@ -105,6 +111,8 @@ pub struct Config {
     pub log: String,
     /// How long a server may take to stop before it is killed, 0-600 s.
     pub stop_patience: Duration,
+    /// A server's log that is longer is put aside, and the one before it goes. In bytes, 1 MiB - 1 TiB.
+    pub redis_log: u64,
 }
 
 impl Config {
@@ -122,7 +130,8 @@ impl Config {
             ("redis_server", self.redis_server != written.redis_server),
         ];
         let fixed = differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect();
-        (Self { log: written.log, stop_patience: written.stop_patience, ..self.clone() }, fixed)
+        let Self { log, stop_patience, redis_log, .. } = written;
+        (Self { log, stop_patience, redis_log, ..self.clone() }, fixed)
     }
 }
 
@@ -204,6 +213,9 @@ impl Written {
         if self.stop_patience_ms > 600_000 {
             return Err(("stop_patience_ms", format!("{} is more than 600000", self.stop_patience_ms)));
         }
+        if !(1..=1 << 20).contains(&self.redis_log_mib) {
+            return Err(("redis_log_mib", format!("{} is not within 1-{}", self.redis_log_mib, 1 << 20)));
+        }
         let ports = PortSet::parse(&self.ports).map_err(at("ports"))?;
         if ports.is_empty() {
             return Err((
@@ -223,6 +235,7 @@ impl Written {
             redis_server: self.redis_server,
             log: self.log,
             stop_patience: Duration::from_millis(self.stop_patience_ms),
+            redis_log: self.redis_log_mib << 20,
         })
     }
 }
@@ -350,7 +363,7 @@ ports = ["7000-7002"]
             written.coordinator.to_string()
         );
         assert_eq!(written, Config::parse(&required, path).unwrap());
-        for key in ["base_dir", "rack", "zone", "run_as", "redis_server", "stop_patience_ms", "log"] {
+        for key in ["base_dir", "rack", "zone", "run_as", "redis_server", "stop_patience_ms", "redis_log_mib", "log"] {
             assert!(include_str!("../../systemd/agent.toml").contains(&format!("{key} = ")), "{key}");
         }
     }

@@ -16,11 +16,10 @@ use muster_proto::{
     pki::{self, About, Believes, Identity, Key, PkiError},
 };
 
-use crate::durable;
-
-pub use self::news::News;
-
-mod news;
+use crate::{
+    durable,
+    news::{AddWatchFlags, News},
+};
 
 const CERTIFICATE: &str = "host.pem";
 const KEY: &str = "host.key";
@@ -99,7 +98,7 @@ impl Papers {
 
     /// Listens for another certificate from now on.
     pub fn news(&self) -> io::Result<News> {
-        News::of(&self.dir, CERTIFICATE)
+        News::of(&self.dir, CERTIFICATE, AddWatchFlags::IN_MOVED_TO)
     }
 
     fn path(&self, name: &str) -> PathBuf {

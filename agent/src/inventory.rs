@@ -27,6 +27,9 @@ use crate::{
 /// How long a look at a directory holds while its server runs: nobody but us has a reason to change it.
 const LOOK_HOLDS: Duration = Duration::from_secs(1);
 
+/// Between two looks at the sizes of logs.
+const ROTATION: Duration = Duration::from_secs(10);
+
 /// One port.
 #[derive(Debug)]
 pub struct Instance {
@@ -71,6 +74,7 @@ pub struct Inventory {
     word: Word,
     offered: Vec<(Port, PortUse)>,
     offered_at: Option<Instant>,
+    rotated_at: Option<Instant>,
 }
 
 impl Inventory {
@@ -84,6 +88,7 @@ impl Inventory {
             word: Word::Awaited,
             offered: Vec::new(),
             offered_at: None,
+            rotated_at: None,
         }
     }
 
@@ -118,6 +123,23 @@ impl Inventory {
             Some((port, instance.seen(|| self.stake(instance, cluster, wanted.node_id))))
         };
         ports.into_iter().filter_map(seen).collect()
+    }
+
+    /// Puts logs aside that have become too long; now and then, because they do not become so at once.
+    pub fn rotate_logs(&mut self, most: u64) {
+        if self.rotated_at.is_some_and(|at| at.elapsed() < ROTATION) {
+            return;
+        }
+        self.rotated_at = Some(Instant::now());
+        for (port, instance) in &self.instances {
+            match instance.dir.rotate_log(most) {
+                Ok(true) => tracing::info!(%port, "its log is put aside"),
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::warn!(%port, %error, "cannot put its log aside");
+                }
+                Ok(false) | Err(_) => {}
+            }
+        }
     }
 
     /// What lies at the ports that the host offers.

@@ -360,6 +360,7 @@ impl Keeper {
     /// Inventory, reconcile, execute, report. Whether anything was done, so that another pass may find more.
     async fn pass(&mut self) -> bool {
         self.server.refresh(&self.config).await;
+        self.inventory.rotate_logs(self.config.redis_log);
         self.oom_kills = process::oom_kills();
         let assignment = self.assignment.borrow().clone();
         let seen = self.inventory.look(&assignment);

@@ -33,7 +33,9 @@ use crate::{
 const STAMP: &str = "muster.json";
 const NODES_CONF: &str = "nodes.conf";
 const OUTPUT: &str = "output.log";
-const LOG: &str = "redis.log";
+pub(crate) const LOG: &str = "redis.log";
+/// The log before it.
+pub(crate) const OLDER_LOG: &str = "redis.log.1";
 
 /// The longest stamp that is read; ours have some hundred bytes.
 const STAMP_MAX: u64 = 64 << 10;
@@ -307,6 +309,17 @@ impl InstanceDir {
     pub fn ends(&self, most: u64) -> [Vec<u8>; 2] {
         let end = |name| self.open().and_then(|dir| dir.tail(name, most)).unwrap_or_default();
         [OUTPUT, LOG].map(end)
+    }
+
+    /// Puts the server's log aside when it is longer than that; the one before it goes. The server opens its log anew
+    /// for every line (`serverLogRaw`, server.c, unchanged since 2.6), so that it need not be told. Whether it was.
+    pub fn rotate_log(&self, most: u64) -> io::Result<bool> {
+        let dir = self.open()?;
+        let long = matches!(dir.kind(LOG), Ok(Kind::File(size)) if size > most);
+        if long {
+            dir.rename(LOG, OLDER_LOG)?;
+        }
+        Ok(long)
     }
 
     /// Whether there is anything of what the server keeps: a non-empty RDB, AOF, or AOF manifest (7.0 and later have it

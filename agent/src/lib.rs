@@ -26,6 +26,8 @@ pub mod keeper;
 pub mod layout;
 pub mod ledger;
 pub mod link;
+pub mod logs;
+pub mod news;
 pub mod process;
 pub mod ps;
 pub mod reconcile;

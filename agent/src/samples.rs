@@ -102,6 +102,7 @@ pub fn config(base: &Path) -> Config {
         redis_server: None,
         log: "info".into(),
         stop_patience: Duration::from_secs(15),
+        redis_log: 64 << 20,
     }
 }
 

@@ -21,6 +21,7 @@ use crate::{
     events,
     keeper::Event,
     layout::{InstanceDir, Layout},
+    logs,
     process::{Found, Process},
     smoke,
     survey::{self, Held},
@@ -58,6 +59,11 @@ impl Tasks {
 
     /// Performs a task, or waits for the one with the same id, or remembers its answer.
     pub async fn perform(self: Arc<Self>, task: wire::Task) -> wire::TaskResult {
+        // A log is not remembered: it is long, and can be read again.
+        if let Some(Kind::ReadLog(_)) = &task.kind {
+            let outcome = self.work(task.kind).await.unwrap_or_else(Outcome::Failed);
+            return wire::TaskResult { id: task.id, outcome: Some(outcome) };
+        }
         let cell = self.answer(&task.id);
         let outcome =
             cell.get_or_init(|| async { self.clone().work(task.kind).await.unwrap_or_else(Outcome::Failed) }).await;
@@ -100,6 +106,7 @@ impl Tasks {
                 let events = newest.into_iter().map(wire::AgentEvent::from).collect();
                 Ok(Outcome::Events(wire::EventsResult { events }))
             }
+            Some(Kind::ReadLog(task)) => self.read_log(&task).await.map(Outcome::Log),
             Some(Kind::Start(task)) => self.start(&task).await.map(Outcome::Start),
             None => Err("this task is not known to this agent; upgrade it".into()),
         }
@@ -131,12 +138,31 @@ impl Tasks {
         found.ok_or_else(|| format!("this host has no instance of cluster {name}"))
     }
 
+    async fn read_log(&self, task: &wire::ReadLog) -> Result<wire::LogChunk, String> {
+        let dir = self.layout.instance(self.port_of(&task.cluster, task.port)?);
+        let patience = Duration::from_millis(task.wait_ms.min(9_000).into());
+        let chunk = match task.from {
+            None => logs::tail(&dir, usize::try_from(task.lines).unwrap_or(usize::MAX)),
+            Some(wire::LogPosition { inode, offset }) => {
+                logs::more(&dir, logs::Position { inode, offset }, patience).await
+            }
+        };
+        let logs::Chunk { text, at } = chunk.map_err(|error| format!("{}: {error}", dir.log().display()))?;
+        Ok(wire::LogChunk { text, at: Some(wire::LogPosition { inode: at.inode, offset: at.offset }) })
+    }
+
+    /// A port that has an instance of that cluster here.
+    fn port_of(&self, cluster: &str, number: u32) -> Result<Port, String> {
+        let port = Port::try_from(number).map_err(|error| error.to_string())?;
+        match self.cluster(cluster)?.instances.iter().any(|instance| instance.port == port) {
+            true => Ok(port),
+            false => Err(format!("cluster {cluster} has no instance at port {port} here")),
+        }
+    }
+
     /// The loop does it, in its own time; what does not fit is said at once.
     async fn start(&self, task: &wire::Start) -> Result<wire::StartResult, String> {
-        let port = Port::try_from(task.port).map_err(|error| error.to_string())?;
-        if !self.cluster(&task.cluster)?.instances.iter().any(|instance| instance.port == port) {
-            return Err(format!("cluster {} has no instance at port {port} here", task.cluster));
-        }
+        let port = self.port_of(&task.cluster, task.port)?;
         let (found, _) = Process::find(&self.layout.instance(port), Vec::new);
         let running = matches!(found, Found::Ours(_));
         if !running {

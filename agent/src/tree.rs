@@ -238,6 +238,16 @@ impl Tree {
         Ok(names)
     }
 
+    /// A regular file in it, to be read from its beginning, and its size.
+    pub fn reader(&self, name: &str) -> io::Result<(File, u64)> {
+        self.file(name)
+    }
+
+    /// Gives a file in it another name in it, whatever had that.
+    pub fn rename(&self, name: &str, new_name: &str) -> io::Result<()> {
+        Ok(rustix::fs::renameat(self, plain(name)?, self, plain(new_name)?)?)
+    }
+
     /// A regular file in it, in whole.
     pub fn read(&self, name: &str, most: u64) -> io::Result<Vec<u8>> {
         let (file, size) = self.file(name)?;

@@ -4,6 +4,7 @@
 
 mod apply;
 mod events;
+mod logs;
 pub(crate) mod operations;
 mod planning;
 mod start;
@@ -82,6 +83,7 @@ impl Admin {
 impl admin_server::Admin for Admin {
     type WatchOperationStream = Events<wire::OperationEvent>;
     type WatchStatusStream = Events<wire::GetStatusResponse>;
+    type FollowLogStream = Events<wire::FollowLogResponse>;
 
     async fn list_hosts(&self, request: Request<wire::ListHostsRequest>) -> Answer<wire::ListHostsResponse> {
         let known = self.shared.ledger.hosts_trust().map_err(store_failed)?;
@@ -236,6 +238,15 @@ impl admin_server::Admin for Admin {
 
     async fn list_events(&self, request: Request<wire::ListEventsRequest>) -> Answer<wire::ListEventsResponse> {
         Ok(Response::new(events::list(&self.shared, &request.into_inner()).await?))
+    }
+
+    async fn follow_log(&self, request: Request<wire::FollowLogRequest>) -> Answer<Self::FollowLogStream> {
+        let request = request.into_inner();
+        let record = self.shared.cluster(&request.cluster)?;
+        logs::member(&record.blueprint, &request.host, request.port)?;
+        let (say, said) = mpsc::channel(4);
+        tokio::spawn(logs::follow(self.shared.clone(), request, say));
+        Ok(Response::new(Box::pin(ReceiverStream::new(said))))
     }
 
     async fn start_instance(

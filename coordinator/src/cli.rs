@@ -30,6 +30,7 @@ mod events;
 mod follow;
 mod host;
 mod hosts;
+mod logs;
 mod ops;
 mod plan;
 mod progress;
@@ -216,6 +217,9 @@ async fn dispatch(context: &mut Context, command: Command) -> Result<Verdict, Cl
         Command::Agent(command) => agent::run(context, command).await,
         Command::Plan { file, why } => plan::run(context, &file, why).await,
         Command::Bootstrap { file, yes } => bootstrap::run(context, &file, yes).await,
+        Command::Logs { cluster, instance, lines, follow } => {
+            logs::run(context, &cluster, &instance, lines, follow).await
+        }
         Command::Events { cluster, host, last } => events::run(context, cluster.as_ref(), host.as_ref(), last).await,
         Command::Start { cluster, instance, even_if_empty, confirm } => {
             start::run(context, &cluster, &instance, even_if_empty, confirm).await

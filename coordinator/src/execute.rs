@@ -141,6 +141,14 @@ impl Shared {
         }
     }
 
+    /// A piece of an instance's log.
+    pub async fn read_log(&self, host: &HostName, task: wire::ReadLog) -> Result<wire::LogChunk, String> {
+        match self.ask(host, Kind::ReadLog(task), ANSWER).await? {
+            Outcome::Log(chunk) => Ok(chunk),
+            _ => Err("its answer is of another kind".into()),
+        }
+    }
+
     /// What has happened on hosts; why that of some is not known.
     pub async fn events(
         self: &std::sync::Arc<Self>,

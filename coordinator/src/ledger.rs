@@ -69,7 +69,7 @@ pub enum LedgerError {
     #[error("the store holds something that is not understood: {0}")]
     Damaged(String),
     /// Something in it does not open.
-    #[error("the store's secrets cannot be used")]
+    #[error("the store's secrets cannot be used: is key_file, or the credential muster-store-key, of this store?")]
     Seal(#[from] SealError),
     /// There is nothing to keep: drawing it has failed.
     #[error("a cluster's secrets cannot be made")]
@@ -241,6 +241,10 @@ impl Ledger {
         let new = tables(&connection)? == 0;
         if !new && found != SCHEMA_VERSION {
             return Err(LedgerError::Version { found });
+        }
+        // Nothing is begun with a key that does not open what is there.
+        if !new && let Err(error @ LedgerError::Seal(_)) = audit::AuditEnd::read(&connection, &seal) {
+            return Err(error);
         }
         let transaction = connection.transaction()?;
         transaction.execute_batch(SCHEMA)?;

@@ -5,6 +5,7 @@
 //! interface that scripts rely on: fields are only ever added, and a value that is not known is `null`, never "".
 //!
 //! Reading order: [`finding`], [`hosts`], [`plan`], [`operation`], [`status`], [`start`], [`ps`], [`events`],
+//! [`logs`],
 //! [`check`], [`smoke`]; then who may what: [`trust`], [`token`], [`user`], [`whoami`], [`context`], [`second`],
 //! [`authority`], [`credentials`], [`audit`].
 
@@ -16,6 +17,7 @@ pub mod credentials;
 pub mod events;
 pub mod finding;
 pub mod hosts;
+pub mod logs;
 pub mod operation;
 pub mod plan;
 pub mod ps;

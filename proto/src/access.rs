@@ -64,6 +64,8 @@ pub const RULES: &[(&str, Rule)] = &[
     // Writes keys.
     ("/muster.v1.Admin/SmokeTest", AtLeast(Operator)),
     ("/muster.v1.Admin/ListEvents", AtLeast(Viewer)),
+    // A log may say more than a viewer should know: addresses of clients, names of users.
+    ("/muster.v1.Admin/FollowLog", AtLeast(Operator)),
     // Overruling the guard takes a destroyer; the handler looks.
     ("/muster.v1.Admin/StartInstance", AtLeast(Operator)),
     ("/muster.v1.Trust/WhoAmI", AtLeast(Viewer)),

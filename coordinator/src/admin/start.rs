@@ -7,6 +7,7 @@ use muster_proto::{
     wire,
 };
 
+use super::logs::member;
 use crate::{gate::Visit, keeper::Shared};
 
 /// Checks, audits, and has the agent do it.
@@ -17,11 +18,8 @@ pub async fn start(
 ) -> Result<wire::StartInstanceResponse, Failure> {
     let record = shared.cluster(&request.cluster)?;
     let cluster = &record.blueprint.cluster;
-    let named = format!("{}:{}", request.host, request.port);
-    let member = record.blueprint.members.iter().find(|member| member.name() == named).ok_or_else(|| {
-        Failure::new(Reason::UnknownHost, format!("cluster {cluster} has no instance {named}"))
-            .hint(format!("muster status {cluster}"))
-    })?;
+    let member = member(&record.blueprint, &request.host, request.port)?;
+    let named = member.name();
     if request.even_if_empty {
         if !visit.caller.may(Rule::AtLeast(AccessRole::Destroyer)) {
             let message = format!("to overrule the guard of {named} takes the role destroyer");

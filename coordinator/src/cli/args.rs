@@ -76,6 +76,21 @@ pub enum Command {
     /// What agents say of their processes
     #[command(subcommand, long_about = help::AGENT.about, after_help = help::AGENT.examples)]
     Agent(AgentCommand),
+    /// Show an instance's own log
+    #[command(long_about = help::LOGS.about, after_help = help::LOGS.examples)]
+    Logs {
+        /// Whose
+        cluster: ClusterName,
+        /// Which, as HOST:PORT
+        instance: Place,
+        /// So many lines of what is there
+        #[arg(long, short = 'n', value_name = "N", default_value_t = 100,
+              value_parser = clap::value_parser!(u32).range(1..))]
+        lines: u32,
+        /// Go on with what comes
+        #[arg(long, short)]
+        follow: bool,
+    },
     /// What has happened on hosts, in their agents' own words
     #[command(long_about = help::EVENTS.about, after_help = help::EVENTS.examples)]
     Events {
@@ -250,9 +265,12 @@ impl Command {
             Self::Bootstrap { .. } | Self::Start { .. } => true,
             Self::Op(OpCommand::Pause { .. } | OpCommand::Resume { .. } | OpCommand::Cancel { .. }) => true,
             Self::Op(OpCommand::Show { .. } | OpCommand::Watch { .. }) => false,
-            Self::Hosts { .. } | Self::Agent(_) | Self::Events { .. } | Self::Plan { .. } | Self::Status { .. } => {
-                false
-            }
+            Self::Hosts { .. }
+            | Self::Agent(_)
+            | Self::Events { .. }
+            | Self::Logs { .. }
+            | Self::Plan { .. }
+            | Self::Status { .. } => false,
             Self::Check { .. } | Self::Smoke { .. } | Self::Ops { .. } => false,
             Self::Credentials(credentials) => credentials.changes_things(),
             Self::Token(command) => !matches!(command, TokenCommand::List),

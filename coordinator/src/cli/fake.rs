@@ -75,6 +75,7 @@ fn next<T: Clone>(list: &mut VecDeque<T>) -> Option<T> {
 #[tonic::async_trait]
 impl Admin for Fake {
     type WatchOperationStream = Events<OperationEvent>;
+    type FollowLogStream = Events<FollowLogResponse>;
     type WatchStatusStream = Events<GetStatusResponse>;
 
     async fn list_hosts(&self, _: Request<ListHostsRequest>) -> Result<Response<ListHostsResponse>, Status> {
@@ -165,6 +166,10 @@ impl Admin for Fake {
 
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
         Ok(Response::new(self.asked(format!("check {}", request.into_inner().cluster)).check.clone()))
+    }
+
+    async fn follow_log(&self, _: Request<FollowLogRequest>) -> Result<Response<Self::FollowLogStream>, Status> {
+        Err(Status::unimplemented("not in the script"))
     }
 
     async fn list_events(&self, _: Request<ListEventsRequest>) -> Result<Response<ListEventsResponse>, Status> {

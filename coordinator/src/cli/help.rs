@@ -139,6 +139,18 @@ JSON: {\"processes\": [{\"host\", \"port\", \"cluster\", \"pid\", \"reason\", \"
        \"standing\": \"ours|gone|foreign|unknown\", \"evidence\": [...]}]}",
 };
 
+/// `muster logs`.
+pub const LOGS: Help = Help {
+    about: "Show the log of a redis-server, read by its agent: no SSH, and no other way into the host.\n\n\
+        The agent puts a log aside when it is longer than redis_log_mib of its config, and --follow goes on over \
+        that. It takes the role operator.",
+    examples: "EXAMPLES:
+  muster logs orders server1:7000
+  muster logs orders server1:7000 --follow --lines 20
+
+JSON: {\"line\"} a line",
+};
+
 /// `muster events`.
 pub const EVENTS: Help = Help {
     about: "Show what has happened on hosts: starts, ends with their reasons and last words, every change of an \

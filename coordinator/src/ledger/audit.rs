@@ -33,7 +33,7 @@ pub struct AuditEnd {
 }
 
 impl AuditEnd {
-    fn read(connection: &Connection, seal: &Seal) -> Result<Self> {
+    pub(super) fn read(connection: &Connection, seal: &Seal) -> Result<Self> {
         let query = "SELECT sealed FROM audit_end";
         let sealed: Option<Vec<u8>> = connection.prepare_cached(query)?.query_row([], |row| row.get(0)).optional()?;
         let sealed = sealed.ok_or_else(|| damaged(format!("{PLACE} was taken out")))?;

@@ -241,10 +241,10 @@ fn what_a_host_is_told_is_sealed() {
     let kept: Vec<u8> = Connection::open(&path).unwrap().query_row(query, [], |row| row.get(0)).unwrap();
     assert_ne!(kept, told.document);
     drop(ledger);
-    // With another key it says so, and loses nothing.
-    let ledger = Ledger::open(&path, Seal::new(&[8; 32]).unwrap()).unwrap();
-    assert!(ledger.desired(&host).unwrap_err().to_string().contains("secrets cannot be used"));
-    drop(ledger);
+    // With another key it says so, begins nothing, and loses nothing.
+    let said = Ledger::open(&path, Seal::new(&[8; 32]).unwrap()).unwrap_err().to_string();
+    assert!(said.contains("secrets cannot be used: is key_file"), "{said}");
     let ledger = Ledger::open(&path, Seal::for_tests()).unwrap();
+    assert_eq!(ledger.term(), Term(2));
     assert_eq!(ledger.desired(&host).unwrap().unwrap().document, told.document);
 }

@@ -37,6 +37,10 @@ fn commands_are_read() {
         ),
         ("muster agent ps h1", Command::Agent(AgentCommand::Ps { host: "h1".parse().ok() })),
         ("muster events --last 7", Command::Events { cluster: None, host: None, last: 7 }),
+        (
+            "muster logs orders h1:7000 -f",
+            Command::Logs { cluster: cluster(), instance: "h1:7000".parse().unwrap(), lines: 100, follow: true },
+        ),
         ("muster hosts --facts", Command::Hosts { facts: true }),
         ("muster smoke orders", Command::Smoke { cluster: cluster(), from: None, ca: None }),
         ("muster smoke orders --from h1", Command::Smoke { cluster: cluster(), from: "h1".parse().ok(), ca: None }),

@@ -81,7 +81,8 @@ pub const CONTEXT: Help = Help {
     about: "Coordinators by name, each with the fleet's authorities and your access.\n\n\
         `add` reads the access string that an admin made (muster user add) from standard input: without being \
         shown on a terminal, or as one line of a pipe. It is checked against the coordinator before it is kept. \
-        With --certificate a key is made here, and the string is traded for a client certificate. When the \
+        With --certificate a key is made here, and the string is traded for a client certificate; a user has one, \
+        so that a second trade ends what the first has brought: make a user for each machine. When the \
         fleet's authority is rotated, contexts follow by themselves the next time they are used.\n\n\
         They are kept in $MUSTER_CONFIG, or muster/contexts.toml in $XDG_CONFIG_HOME or ~/.config, which is \
         for its owner's eyes alone. Which one is used: --endpoint, MUSTER_ENDPOINT, --context, MUSTER_CONTEXT, \

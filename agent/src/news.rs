@@ -1,4 +1,4 @@
-//! That a file has come into a directory, as an event: who waits to be enrolled need not look again and again.
+//! That something has become of a file in a directory, as an event: who waits for it need not look again and again.
 
 use std::{
     ffi::OsString,
@@ -7,10 +7,11 @@ use std::{
     path::Path,
 };
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+pub use nix::sys::inotify::AddWatchFlags;
+use nix::sys::inotify::{InitFlags, Inotify};
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Tells when a file is renamed into its place, by whoever's hand.
+/// Tells when something becomes of a file, by whoever's hand.
 #[derive(Debug)]
 pub struct News {
     listening: AsyncFd<Listening>,
@@ -27,18 +28,17 @@ impl AsRawFd for Listening {
 }
 
 impl News {
-    /// Listens from now on.
+    /// Listens from now on for these things (inotify(7)).
     #[allow(unsafe_code)]
-    pub(super) fn of(dir: &Path, name: &str) -> io::Result<Self> {
+    pub fn of(dir: &Path, name: &str, things: AddWatchFlags) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        // inotify(7): IN_MOVED_TO is for the directory that a file is renamed into.
-        inotify.add_watch(dir, AddWatchFlags::IN_MOVED_TO)?;
+        inotify.add_watch(dir, things)?;
         // SAFETY: the descriptor is owned: open until it is dropped, and always the same.
         let listening = unsafe { AsyncFd::register_with_interest(Listening(inotify), Interest::READABLE)? };
         Ok(Self { listening, name: name.into() })
     }
 
-    /// Ends when the file has come since the last time; never when it can no longer be told.
+    /// Ends when something has become of it since the last time; never when it can no longer be told.
     pub async fn next(&self) {
         while let Ok(mut ready) = self.listening.readable().await {
             match ready.try_io(|listening| Ok(listening.get_ref().0.read_events()?)) {
