@@ -4,6 +4,8 @@
 use std::{
     os::unix::net::UnixDatagram,
     path::Path,
+    sync::mpsc::{Receiver, channel},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -12,9 +14,9 @@ use nix::sys::signal::Signal;
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// Stands for systemd.
+/// Stands for systemd, which always listens: a queue that nobody empties would hold up the daemon that fills it.
 struct Manager {
-    socket: UnixDatagram,
+    heard: Receiver<String>,
     words: [String; 3],
 }
 
@@ -22,10 +24,18 @@ impl Manager {
     fn new(dir: &Path) -> Self {
         let path = dir.join("notify.sock");
         let socket = UnixDatagram::bind(&path).unwrap();
-        socket.set_read_timeout(Some(SOON)).unwrap();
+        let (tell, heard) = channel();
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length) = socket.recv(&mut buffer) {
+                if tell.send(String::from_utf8_lossy(&buffer[..length]).into_owned()).is_err() {
+                    return;
+                }
+            }
+        });
         let words =
             ["env".to_owned(), format!("NOTIFY_SOCKET={}", path.display()), "WATCHDOG_USEC=30000000".to_owned()];
-        Self { socket, words }
+        Self { heard, words }
     }
 
     /// What a daemon is started by.
@@ -36,10 +46,9 @@ impl Manager {
     /// The next message with that line.
     #[track_caller]
     fn hears(&self, line: &str) -> String {
-        let (mut buffer, began) = ([0; 4096], Instant::now());
+        let began = Instant::now();
         while began.elapsed() < SOON {
-            let Ok(length) = self.socket.recv(&mut buffer) else { break };
-            let message = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            let Ok(message) = self.heard.recv_timeout(SOON) else { break };
             if message.lines().any(|said| said == line) {
                 return message;
             }
