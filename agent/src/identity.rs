@@ -136,8 +136,8 @@ impl Papers {
     }
 
     /// The key to enrol with: the one that is there, or a first one. With `anew` it is another one, which waits beside
-    /// until the coordinator has [taken](Self::take) or [refused](Self::drop_offer) it: a refusal costs nothing, and
-    /// after a reply that was lost the same one is offered again.
+    /// until the coordinator has [taken](Self::take) it: a refusal costs nothing, and after one, or after a reply that
+    /// was lost, the same one is offered again.
     pub fn offer(&self, anew: bool) -> Result<Key> {
         if !anew {
             return self.key()?.map_or_else(|| self.draw(KEY), Ok);
@@ -165,7 +165,7 @@ impl Papers {
     }
 
     /// Forgets a key that waits beside.
-    pub fn drop_offer(&self) -> Result<()> {
+    fn drop_offer(&self) -> Result<()> {
         let path = self.path(NEW_KEY);
         match durable::remove(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(IdentityError::File { path, source: error }),

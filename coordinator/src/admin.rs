@@ -186,7 +186,10 @@ impl admin_server::Admin for Admin {
 
     async fn list_clusters(&self, _: Request<wire::ListClustersRequest>) -> Answer<wire::ListClustersResponse> {
         let records = self.shared.ledger.clusters().map_err(store_failed)?;
-        let one = |record: &ClusterRecord| Ok(status::cluster(record, self.state_of(record)?));
+        let one = |record: &ClusterRecord| {
+            let rotation = self.rotation(record)?;
+            Ok(wire::Cluster { rotation, ..status::cluster(record, self.state_of(record)?) })
+        };
         let clusters = records.iter().map(one).collect::<Result<_, Failure>>()?;
         Ok(Response::new(wire::ListClustersResponse { clusters }))
     }
