@@ -5,7 +5,7 @@
 //! callers.
 //!
 //! Reading order: [`redis_conf`], [`nodes_conf`], then [`settings_probe`] with [`settings_verdict`],
-//! [`acl_probe`] with [`acl_verdict`], [`keeps`].
+//! [`acl_probe`] with [`acl_verdict`].
 
 mod file;
 
@@ -19,15 +19,12 @@ mod nodes;
 
 mod probe;
 
-mod keeps;
-
 #[cfg(test)]
 mod goldens;
 
 pub use access::{AccessError, Adjustment, Live, access, probed_users, setuser};
 pub use acl_probe::{acl_probe, acl_probe_file, acl_verdict};
 pub use file::{ConfFile, FileKeeper};
-pub use keeps::{Keeps, keeps};
 pub use nodes::nodes_conf;
 pub use probe::{settings_probe, settings_verdict};
 pub use redis::{ConfInput, redis_conf};

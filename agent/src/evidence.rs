@@ -27,6 +27,19 @@ pub struct Record {
     pub boot_id: String,
     /// Missing between intent and identity.
     pub identity: Option<Identity>,
+    /// The run (`InstanceAssignment::run`) that it was started for; missing in records of agents before there were runs.
+    #[serde(default)]
+    pub run: Option<u64>,
+}
+
+impl Written {
+    /// The run that it is about, where that is known.
+    pub fn run(&self) -> Option<u64> {
+        match self {
+            Self::Record(record) => record.run,
+            Self::Nothing | Self::Torn => None,
+        }
+    }
 }
 
 /// A process, for as long as the kernel runs.

@@ -72,9 +72,9 @@ pub fn perform(step: &Step, dir: &InstanceDir, tools: &Tools) -> Result<Done, St
             dir.establish(stamp, files).map_err(write(dir.path()))?;
             Ok(Done::Changed)
         }
-        Step::Start { files, .. } => {
+        Step::Start { files, run, .. } => {
             dir.write_files(files).map_err(write(dir.path().join("redis.conf")))?;
-            Ok(Done::Started(Process::spawn(dir, &tools.server, tools.run_as.as_ref())?))
+            Ok(Done::Started(Process::spawn(dir, &tools.server, tools.run_as.as_ref(), *run)?))
         }
         Step::Latch { stamp } => {
             dir.latch(stamp).map_err(write(dir.path()))?;

@@ -9,14 +9,13 @@ use std::{
 };
 
 use muster_proto::{
-    ClusterAssignment, ClusterName, HostAssignment, InstanceAssignment, InstanceState, NodeId, NodeView, Port, PortSet,
-    PortUse, Role, Sha256, Topology, view,
+    ClusterAssignment, ClusterName, HostAssignment, InstanceAssignment, InstanceState, Keeps, NodeId, NodeView, Port,
+    PortSet, PortUse, Role, Sha256, Topology, view,
 };
 use tokio::task::AbortHandle;
 
 use crate::{
-    conf::{self, Keeps},
-    evidence::Clue,
+    evidence::{Clue, Written},
     layout::{Directory, InstanceDir, Layout},
     process::{self, Found, Process},
     reconcile::{Answer, ProcessSeen, Seen},
@@ -116,11 +115,12 @@ impl Inventory {
             let member = cluster.member(wanted.node_id);
             let places =
                 member.map(|member| [member.port.get(), member.bus_port].map(|port| (member.address, port).into()));
-            self.instance(*port).look(&crowd, &places.into_iter().flatten().collect::<Vec<_>>());
+            let places: Vec<_> = places.into_iter().flatten().collect();
+            self.instance(*port).look(&crowd, &places, wanted.run);
         }
         let seen = |(port, (cluster, wanted)): (Port, (&ClusterAssignment, &InstanceAssignment))| {
             let instance = self.instances.get(&port)?;
-            Some((port, instance.seen(|| self.stake(instance, cluster, wanted.node_id))))
+            Some((port, instance.seen(wanted.run, |written| self.stake(instance, cluster, wanted, written))))
         };
         ports.into_iter().filter_map(seen).collect()
     }
@@ -163,6 +163,11 @@ impl Inventory {
         self.instances.values_mut().for_each(|instance| instance.looked = None);
     }
 
+    /// Something is not what it was, that servers read when they start.
+    pub fn reconsider(&mut self) {
+        self.instances.values_mut().for_each(|instance| instance.past.reconsider());
+    }
+
     /// The coordinator was heard.
     pub fn told(&mut self, word: Word) {
         self.word = word;
@@ -177,7 +182,14 @@ impl Inventory {
     /// What starting it again would put at stake. The server's own nodes.conf says what it was; its siblings on this
     /// host and the coordinator say whether that is still so, and count only if they have spoken since it ended: one
     /// that was promoted a moment before is still a replica in older words.
-    fn stake(&self, instance: &Instance, cluster: &ClusterAssignment, id: NodeId) -> Stake {
+    fn stake(
+        &self,
+        instance: &Instance,
+        cluster: &ClusterAssignment,
+        wanted: &InstanceAssignment,
+        written: &Written,
+    ) -> Stake {
+        let (id, keeps) = (wanted.node_id, Keeps::of(&cluster.settings));
         let before =
             instance.dir.nodes_conf().ok().and_then(|text| topology(&text)).unwrap_or_else(|| cluster.topology());
         let siblings = cluster.instances.iter().filter(|sibling| sibling.node_id != id);
@@ -196,10 +208,11 @@ impl Inventory {
         Stake {
             formed: cluster.formed,
             leads: owns_slots(&before, id) && before.nodes().iter().any(|node| node.role.master() == Some(id)),
-            load: load(&instance.dir, conf::keeps(&cluster.settings)),
+            load: load(&instance.dir, keeps),
             replaced: views.into_iter().any(replaced) || elsewhere,
-            overruled: instance.overruled,
-            word: if process::ran_in_this_boot(&instance.dir) { Word::Given } else { self.word },
+            overruled: instance.overruled
+                || (wanted.all_stopped && keeps == Keeps::Nothing && is_newer(wanted.run, written)),
+            word: if ran_in_this_boot(written) { Word::Given } else { self.word },
         }
     }
 }
@@ -224,7 +237,8 @@ impl Instance {
         }
     }
 
-    fn look(&mut self, crowd: &Crowd, places: &[SocketAddr]) {
+    /// `run` is the assigned one. A server of which it is not known for which it was started is taken to be of that one.
+    fn look(&mut self, crowd: &Crowd, places: &[SocketAddr], run: u64) {
         let fresh = self.looked.as_ref().is_some_and(|(_, at)| at.elapsed() < LOOK_HOLDS);
         if self.process.is_some() && fresh {
             return;
@@ -235,8 +249,9 @@ impl Instance {
             self.clues = clues;
             (self.process, self.other) = match found {
                 Found::Nothing => (None, None),
-                Found::Ours(process) => {
+                Found::Ours(mut process) => {
                     self.applied = None;
+                    process.run.get_or_insert(run);
                     (Some(process), None)
                 }
                 Found::Foreign(who) => (None, Some(ProcessSeen::Foreign(who))),
@@ -260,10 +275,11 @@ impl Instance {
         self.looked = None;
     }
 
-    fn seen(&self, stake: impl FnOnce() -> Stake) -> Seen {
+    fn seen(&self, run: u64, stake: impl FnOnce(&Written) -> Stake) -> Seen {
         let process = match (&self.process, &self.other) {
             (Some(process), _) => {
-                ProcessSeen::Ours { pid: process.pid(), stopping: process.stopping.map(|since| since.elapsed()) }
+                let stopping = process.stopping.map(|since| since.elapsed());
+                ProcessSeen::Ours { pid: process.pid(), stopping, outdated: process.run.is_some_and(|its| its < run) }
             }
             (None, Some(other)) => other.clone(),
             (None, None) => ProcessSeen::None,
@@ -277,22 +293,37 @@ impl Instance {
             overruled: false,
             word: Word::Given,
         };
+        let mut past = self.past.clone();
+        let stake = match (&process, &directory) {
+            (ProcessSeen::None, Directory::Stamped(_)) => {
+                let written = process::written(&self.dir);
+                // Whoever asks for a new run does not mean to wait for the end of a pause.
+                past.urged |= is_newer(run, &written);
+                stake(&written)
+            }
+            _ => idle,
+        };
         Seen {
-            stake: if process == ProcessSeen::None && matches!(directory, Directory::Stamped(_)) {
-                stake()
-            } else {
-                idle
-            },
+            stake,
             directory,
             path: self.dir.path(),
             socket: self.dir.socket(),
             process,
             answer: self.answer.clone(),
-            past: self.past.clone(),
+            past,
             failed: self.failed.clone(),
             applied: self.applied,
         }
     }
+}
+
+/// Whether nothing was started for that run yet. What is not known is not new.
+fn is_newer(run: u64, written: &Written) -> bool {
+    written.run().is_some_and(|last| last < run)
+}
+
+fn ran_in_this_boot(written: &Written) -> bool {
+    matches!(written, Written::Record(record) if record.boot_id == process::boot_id())
 }
 
 fn load(dir: &InstanceDir, keeps: Keeps) -> Load {

@@ -7,7 +7,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{File, OpenOptions},
     io,
-    os::unix::process::ExitStatusExt as _,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -24,7 +23,6 @@ use tokio::{
     time::sleep_until,
 };
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use self::binary::Binary;
 use crate::{
@@ -40,7 +38,7 @@ use crate::{
     process,
     reconcile::{self, Answer, Rules, Step, Verdict},
     report,
-    restart::{self, Ending, Exit, Word},
+    restart::Word,
     tasks::Tasks,
     watch::{self as watching, Expected},
 };
@@ -279,7 +277,10 @@ impl Keeper {
                 self.exited(port, pid);
                 true
             }
-            Event::Certified => true,
+            Event::Certified => {
+                self.inventory.reconsider();
+                true
+            }
             Event::Answered(port, pid, answer) => {
                 let instance = self.inventory.instance(port);
                 if instance.process.as_ref().is_none_or(|process| process.pid() != pid) {
@@ -316,34 +317,17 @@ impl Keeper {
                 let ports: Vec<_> = self.ledger.assignment().by_port().into_keys().collect();
                 ports.into_iter().for_each(|port| self.inventory.instance(port).unwatch());
                 self.inventory.forget_looks();
+                self.inventory.reconsider();
             }
             None => {}
         }
     }
 
     fn exited(&mut self, port: Port, pid: i32) {
-        let now = self.inventory.now();
-        let instance = self.inventory.instance(port);
-        if instance.process.as_ref().is_none_or(|process| process.pid() != pid) {
-            return;
-        }
-        let status = instance.process.take().and_then(|mut process| process.reap());
-        let asked = instance.view.is_some() || matches!(instance.answer, Answer::Loading);
-        let words = execute::last_words(&instance.dir);
-        let short = process::oom_kills() > self.oom_kills;
-        let ending = match status {
-            Some(status) if status.signal() == Some(9) && short => Ending::OutOfMemory,
-            Some(status) => status.signal().map_or(Ending::Code(status.code().unwrap_or(0)), Ending::Signal),
-            None if short => Ending::OutOfMemory,
-            None => Ending::Unseen,
-        };
-        let exit = Exit { at: now, ending, jitter: Uuid::new_v4().as_bytes()[0] };
-        instance.past.ended(exit, (!asked || restart::is_conf_error(&words)).then(|| words.clone()));
-        instance.answer = Answer::Silent("it has ended".into());
-        instance.unwatch();
-        instance.forget_look();
-        tracing::warn!(%port, pid, "the server has ended ({ending}); its last words: {words}");
-        self.note("ended", port, format!("pid {pid}, {ending}; its last words: {words}"), None);
+        let (now, short) = (self.inventory.now(), process::oom_kills() > self.oom_kills);
+        let Some(text) = self.inventory.instance(port).ended(pid, now, short) else { return };
+        tracing::warn!(%port, "the server has ended: {text}");
+        self.note("ended", port, text, None);
     }
 
     async fn passes(&mut self) {
@@ -359,7 +343,9 @@ impl Keeper {
 
     /// Inventory, reconcile, execute, report. Whether anything was done, so that another pass may find more.
     async fn pass(&mut self) -> bool {
-        self.server.refresh(&self.config).await;
+        if self.server.refresh(&self.config).await {
+            self.inventory.reconsider();
+        }
         self.inventory.rotate_logs(self.config.redis_log);
         self.oom_kills = process::oom_kills();
         let assignment = self.assignment.borrow().clone();

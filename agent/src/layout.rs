@@ -21,11 +21,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use muster_proto::{ClusterId, ClusterName, Incarnation, Life, NodeId, Port, printable};
+use muster_proto::{ClusterId, ClusterName, Incarnation, Keeps, Life, NodeId, Port, printable};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    conf::{ConfFile, FileKeeper, Keeps},
+    conf::{ConfFile, FileKeeper},
     config::RunAs,
     tree::{Access, Identity, Kind, Tree},
 };

@@ -2,7 +2,7 @@
 //!
 //! The whole program is one sentence: **inventory → reconcile → execute → report**. What is here, what to do about it,
 //! do it, say it. Only [`inventory`], [`execute`], [`survey`], [`process`], [`strangers`], [`tree`], [`talk`],
-//! [`watch`] and [`link`] touch the world; [`reconcile`], [`restart`], [`evidence`] and [`conf`] are functions of
+//! [`hand_over`], [`watch`] and [`link`] touch the world; [`reconcile`], [`restart`], [`evidence`] and [`conf`] are functions of
 //! values.
 //!
 //! The agent starts, adopts and stops redis-server processes of its own. It never stops one because it lost the
@@ -20,6 +20,7 @@ pub mod enrol;
 pub mod events;
 pub mod evidence;
 pub mod execute;
+pub mod hand_over;
 pub mod identity;
 pub mod inventory;
 pub mod keeper;

@@ -50,6 +50,8 @@ pub struct Process {
     child: Option<Child>,
     /// When it was told to stop.
     pub stopping: Option<Instant>,
+    /// The run that it was started for; none where nothing is written down about that.
+    pub run: Option<u64>,
 }
 
 /// What was found at a port's lock.
@@ -83,14 +85,15 @@ pub enum SpawnError {
 }
 
 impl Process {
-    /// Starts the server that serves from that directory. Blocks for the time of a fork and two small synced files.
-    pub fn spawn(dir: &InstanceDir, server: &Path, run_as: Option<&RunAs>) -> Result<Self, SpawnError> {
+    /// Starts the server that serves from that directory, for that run. Blocks for the time of a fork and two small
+    /// synced files.
+    pub fn spawn(dir: &InstanceDir, server: &Path, run_as: Option<&RunAs>, run: u64) -> Result<Self, SpawnError> {
         // Nothing of a server that runs is touched. That it still is so is proved by the child, which takes the lock.
         if !matches!(lock_holder(&dir.lock()), Ok(Holder::Nobody)) {
             return Err(SpawnError::Locked(dir.lock()));
         }
         let before = fs::read(dir.record());
-        let mut record = Record { nonce: Uuid::new_v4(), boot_id: boot_id(), identity: None };
+        let mut record = Record { nonce: Uuid::new_v4(), boot_id: boot_id(), identity: None, run: Some(run) };
         record.write(&dir.record()).map_err(|error| SpawnError::Intent(dir.record(), error))?;
         let lock = open_lock(&dir.lock()).map_err(|error| SpawnError::Open(dir.lock(), error))?;
         let home = dir.open().map_err(|error| SpawnError::Open(dir.path(), error))?;
@@ -123,7 +126,7 @@ impl Process {
         if let Err(error) = record.write(&dir.record()) {
             tracing::warn!(port = %dir.port(), %error, "cannot write down the identity; the nonce will have to do");
         }
-        Ok(Self { pid, pidfd, child: Some(child), stopping: None })
+        Ok(Self { pid, pidfd, child: Some(child), stopping: None, run: Some(run) })
     }
 
     /// Looks whose the process at that port is; where nothing runs, whether `strangers` are there. Changes nothing.
@@ -140,10 +143,11 @@ impl Process {
         };
         let strangers = if lock == Lock::Free { strangers() } else { Vec::new() };
         let written = Record::read(&dir.record());
+        let run = written.run();
         let Judgement { standing, clues } =
             judge(&Facts { boot_id: boot_id(), home: dir.inode(), written, lock, strangers });
         let found = match (standing, pidfd) {
-            (Standing::Ours(pid), Some(pidfd)) => Found::Ours(Self { pid, pidfd, child: None, stopping: None }),
+            (Standing::Ours(pid), Some(pidfd)) => Found::Ours(Self { pid, pidfd, child: None, stopping: None, run }),
             (Standing::Gone, _) => Found::Nothing,
             (Standing::Foreign(who), _) => Found::Foreign(who),
             (Standing::Unknown(why), _) => unknown(why),
@@ -198,9 +202,9 @@ impl Record {
     }
 }
 
-/// Whether the server at that port was started since the machine has booted.
-pub fn ran_in_this_boot(dir: &InstanceDir) -> bool {
-    matches!(Record::read(&dir.record()), Written::Record(record) if record.boot_id == boot_id())
+/// What is written down about the last server at that port.
+pub fn written(dir: &InstanceDir) -> Written {
+    Record::read(&dir.record())
 }
 
 /// How many processes the kernel has killed for lack of memory since it booted (/proc/vmstat, Linux 4.13); of which

@@ -33,6 +33,8 @@ pub enum ProcessSeen {
         pid: i32,
         /// It was told to stop, this long ago.
         stopping: Option<Duration>,
+        /// It was started for an earlier run than the assigned one.
+        outdated: bool,
     },
     /// The lock is free, and somebody else has the port or the directory; who. Left alone.
     Foreign(String),
@@ -100,6 +102,8 @@ pub enum Step {
         files: Vec<ConfFile>,
         /// The fingerprint of the users and certificates among them.
         applied: Option<Sha256>,
+        /// For which run.
+        run: u64,
     },
     /// Give a running server its new users and certificates.
     Adjust {
@@ -243,11 +247,13 @@ impl Case<'_> {
             }
             // Whether a stranger is in the directory, and not just at the port, is looked at again before it is moved.
             (_, Want::SetAside) => self.set_aside(),
+            // The lock is free: whoever else is there, nothing of ours is.
+            (ProcessSeen::None | ProcessSeen::Foreign(_), Want::Stopped) => Verdict::fine(InstanceState::Stopped),
             (ProcessSeen::Foreign(who), _) => {
                 let why = format!("somebody else is here, and is left alone: {who}");
                 Verdict::blocked(why).called(Condition::Foreign).at(again)
             }
-            (_, Want::Prepared | Want::Running) => self.bring_up(),
+            (_, Want::Prepared | Want::Running | Want::Stopped) => self.bring_up(),
         }
     }
 
@@ -370,7 +376,13 @@ impl Case<'_> {
             return Verdict::act(state, "noting that it is formed", Step::Latch { stamp: stamp.clone() });
         }
         match (&self.seen.process, self.instance.want) {
+            // Once it was asked to stop it will: nothing takes that back.
+            (ProcessSeen::Ours { stopping: stopping @ Some(_), .. }, _) => self.stop(*stopping),
+            (ProcessSeen::Ours { .. }, Want::Stopped) | (ProcessSeen::Ours { outdated: true, .. }, Want::Running) => {
+                self.stop(None)
+            }
             (ProcessSeen::Ours { pid, .. }, _) => self.alive(*pid),
+            (_, Want::Stopped) => Verdict::fine(InstanceState::Stopped),
             (_, Want::Prepared | Want::SetAside) => Verdict::fine(InstanceState::Prepared),
             (_, Want::Running) => self.start(),
         }
@@ -427,9 +439,8 @@ impl Case<'_> {
             Restart::Now => Verdict::act(
                 InstanceState::Down,
                 "starting it",
-                Step::Start { files, applied: live.map(|live| live.fingerprint) },
+                Step::Start { files, applied: live.map(|live| live.fingerprint), run: self.instance.run },
             ),
-            Restart::At(due, condition @ Condition::ConfError, why) => Verdict::blocked(why).called(condition).at(due),
             Restart::At(due, condition, why) => Verdict::wait(InstanceState::Down, why).called(condition).at(due),
             Restart::Held(condition, why) => Verdict::blocked(why).called(condition),
         }

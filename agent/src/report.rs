@@ -42,6 +42,7 @@ pub fn blank(config: &Config, cluster: &ClusterAssignment, wanted: &InstanceAssi
         life: wanted.life,
         node_id: wanted.node_id,
         account: Account::default(),
+        run: 0,
     }
 }
 
@@ -85,6 +86,7 @@ fn status(blank: InstanceStatus, seen: &Seen, verdict: &Verdict, instance: &Inst
         view: instance.view.as_ref().map(|(view, _)| view.clone()),
         view_age: instance.view.as_ref().map(age).unwrap_or_default(),
         starts: instance.starts,
+        run: instance.process.as_ref().and_then(|process| process.run).unwrap_or(0),
         ..blank
     }
 }

@@ -131,6 +131,11 @@ impl Past {
         self.stillborn = stillborn;
     }
 
+    /// Something is not what it was: a conf that was refused may be taken now.
+    pub fn reconsider(&mut self) {
+        self.stillborn.take_if(|words| is_conf_error(words));
+    }
+
     /// When the last one ended.
     pub fn last(&self) -> Option<Duration> {
         self.exits.last().map(|exit| exit.at)
@@ -156,28 +161,25 @@ pub fn decide(past: &Past, stake: Stake, now: Duration) -> Restart {
         return Restart::Now;
     }
     let words = past.stillborn.as_deref();
+    if let Some(words) = words.filter(|words| is_conf_error(words)) {
+        return Restart::Held(Condition::ConfError, format!("{REFUSED}; its words: {words}"));
+    }
     let recent = past.exits.iter().filter(|exit| exit.at + LOOP_SPAN > now).count();
-    let (condition, pause) = match words {
-        Some(words) if is_conf_error(words) => (Condition::ConfError, PAUSE_MAX),
-        _ if recent >= LOOP_EXITS => (Condition::CrashLoop, PAUSE_MAX),
-        _ => (Condition::Backoff, pause(recent)),
+    let (condition, pause) = match recent >= LOOP_EXITS {
+        true => (Condition::CrashLoop, PAUSE_MAX),
+        false => (Condition::Backoff, pause(recent)),
     };
     let due = last.at + pause + pause * u32::from(last.jitter) / 1275;
     if due <= now {
         return Restart::Now;
     }
     let said = words.map(|words| format!("; its last words: {words}")).unwrap_or_default();
-    Restart::At(
-        due,
-        condition,
-        match condition {
-            Condition::ConfError => format!("the server refuses its redis.conf, and is tried again every minute{said}"),
-            Condition::CrashLoop => {
-                format!("a crash loop: {recent} ends in {} s, the last: {}{said}", LOOP_SPAN.as_secs(), last.ending)
-            }
-            _ => format!("it has ended {recent} times in {} s, the last: {}{said}", LOOP_SPAN.as_secs(), last.ending),
-        },
-    )
+    let (span, last) = (LOOP_SPAN.as_secs(), last.ending);
+    let why = match condition {
+        Condition::CrashLoop => format!("a crash loop: {recent} ends in {span} s, the last: {last}{said}"),
+        _ => format!("it has ended {recent} times in {span} s, the last: {last}{said}"),
+    };
+    Restart::At(due, condition, why)
 }
 
 const BOOTING: &str = "the machine has booted: the coordinator is asked first, for up to 20 s";
@@ -187,6 +189,8 @@ const GUARDED: &str = "it was a master with replicas and has nothing to load: st
                        started as soon as another node is seen to own its slots (if none can be elected, then on one \
                        of its replicas: redis-cli cluster failover takeover; or, if what they hold may be lost: \
                        muster start --even-if-empty)";
+const REFUSED: &str = "the server refuses its conf, and would do so again: it is tried when it is told something new, when \
+                       redis-server is another, or when somebody asks for it (muster start)";
 const SUCCEEDED: &str = "it was a master with replicas and has only a snapshot to load, which is older than what they \
                          hold: it waits up to a minute for a successor";
 

@@ -40,7 +40,14 @@ pub fn cluster(want: Want, formed: bool) -> ClusterAssignment {
         config_epoch: u64::from(shard) + 1,
     };
     let master = |shard| Role::Master { slots: vec![SlotRange::of_shard(shard, 2).unwrap()] };
-    let instance = |nth, number| InstanceAssignment { port: port(number), node_id: id(nth), life: Life(1), want };
+    let instance = |nth, number| InstanceAssignment {
+        port: port(number),
+        node_id: id(nth),
+        life: Life(1),
+        want,
+        run: 0,
+        all_stopped: false,
+    };
     ClusterAssignment {
         cluster: "orders".parse().unwrap(),
         cluster_id: ClusterId(uuid::Uuid::nil()),

@@ -13,8 +13,8 @@ use muster_proto::{
     wire,
 };
 use redis::{
-    AsyncConnectionConfig, Client, RedisError, TlsCertificates, cluster::ClusterClientBuilder,
-    cluster_async::ClusterConnection,
+    AsyncConnectionConfig, Client, RedisError, TlsCertificates, aio::MultiplexedConnection,
+    cluster::ClusterClientBuilder, cluster_async::ClusterConnection,
 };
 
 const CONNECT: Duration = Duration::from_secs(2);
@@ -39,6 +39,24 @@ impl Access {
     fn certificates(&self) -> Option<TlsCertificates> {
         let root_cert = Some(self.authorities.clone()?);
         Some(TlsCertificates { client_tls: None, root_cert })
+    }
+}
+
+impl Access {
+    /// A connection to one node, logged in: `127.0.0.2:7003`. `patience` is for each answer.
+    pub async fn connect(&self, place: &str, patience: Duration) -> Result<MultiplexedConnection, RedisError> {
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(patience));
+        let url = format!("{}://{place}", self.scheme());
+        let client = match self.certificates() {
+            Some(certificates) => Client::build_with_tls(url, certificates)?,
+            None => Client::open(url)?,
+        };
+        let mut node = client.get_multiplexed_async_connection_with_config(&config).await?;
+        if let Some(login) = &self.login {
+            let () = redis::cmd("AUTH").arg(&login.user).arg(login.password.expose()).query_async(&mut node).await?;
+        }
+        Ok(node)
     }
 }
 
@@ -83,16 +101,7 @@ pub async fn smoke(task: &wire::Smoke, access: Access) -> Result<Vec<wire::Smoke
 
 /// Where a node sends a client that asks for the key: to itself, or where its MOVED says.
 async fn owner(asked: &str, key: &str, access: &Access) -> Result<String, RedisError> {
-    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(ANSWER));
-    let url = format!("{}://{asked}", access.scheme());
-    let client = match access.certificates() {
-        Some(certificates) => Client::build_with_tls(url, certificates)?,
-        None => Client::open(url)?,
-    };
-    let mut node = client.get_multiplexed_async_connection_with_config(&config).await?;
-    if let Some(login) = &access.login {
-        let () = redis::cmd("AUTH").arg(&login.user).arg(login.password.expose()).query_async(&mut node).await?;
-    }
+    let mut node = access.connect(asked, ANSWER).await?;
     match redis::cmd("GET").arg(key).query_async::<Option<String>>(&mut node).await {
         Ok(_) => Ok(asked.to_owned()),
         Err(error) => Ok(error.redirect_node().map_or(asked, |(node, _slot)| node).to_owned()),

@@ -3,12 +3,14 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use muster_proto::{
-    ClusterAssignment, HostAssignment, InstanceTls, Port,
+    ClusterAssignment, HostAssignment, InstanceTls, NodeId, Port,
+    ids::HexError,
     wire::{self, task::Kind, task_result::Outcome},
 };
 use tokio::{
@@ -19,6 +21,7 @@ use tokio::{
 use crate::{
     config::Config,
     events,
+    hand_over::hand_over,
     keeper::Event,
     layout::{InstanceDir, Layout},
     logs,
@@ -108,6 +111,7 @@ impl Tasks {
             }
             Some(Kind::ReadLog(task)) => self.read_log(&task).await.map(Outcome::Log),
             Some(Kind::Start(task)) => self.start(&task).await.map(Outcome::Start),
+            Some(Kind::HandOver(task)) => self.hand_over(&task).await.map(Outcome::HandOver),
             None => Err("this task is not known to this agent; upgrade it".into()),
         }
     }
@@ -169,6 +173,18 @@ impl Tasks {
             let _ = self.bell.send(Event::Start(port, task.even_if_empty)).await;
         }
         Ok(wire::StartResult { running })
+    }
+
+    async fn hand_over(&self, task: &wire::HandOver) -> Result<wire::HandOverResult, String> {
+        let (cluster, port) = (self.cluster(&task.cluster)?, self.port_of(&task.cluster, task.port)?);
+        let from: NodeId = task.from.parse().map_err(|error: HexError| error.to_string())?;
+        let dir = self.layout.instance(port);
+        let pid = pid_in(&dir).map_err(|error| error.to_string())?;
+        let talk = Talk::connect(&dir.socket(), pid, &watch::logins(&cluster)).await;
+        let mut talk = talk.map_err(|error| error.to_string())?;
+        let here = SocketAddr::new(self.config.address, port.get());
+        let patience = Duration::from_millis(task.timeout_ms.clamp(1_000, 60_000).into());
+        hand_over(&mut talk, &cluster, here, from, &self.access(&task.cluster)?, patience).await
     }
 
     /// How to be a client of a cluster: a host without instances of it knows no password.

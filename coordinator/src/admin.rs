@@ -7,9 +7,10 @@ mod events;
 mod logs;
 pub(crate) mod operations;
 mod planning;
+pub(crate) mod roll;
 mod start;
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, pin::Pin, sync::Arc, time::Duration};
 
 use muster_proto::{
     HostName, InstanceStatus, SlotRange, VERSION,
@@ -53,12 +54,17 @@ impl Admin {
         Ok(operation.map(|operation| operation.state))
     }
 
-    /// What the rotation of a cluster does or waits for; empty when there is none.
-    fn rotation(&self, record: &ClusterRecord) -> Result<String, Failure> {
+    /// What has the cluster: a rotation, or a stop, start or restart, each with what it does or waits for; empty when
+    /// there is none.
+    fn under_way(&self, record: &ClusterRecord) -> Result<(String, String), Failure> {
+        let in_words = |id| {
+            let operation = self.shared.ledger.operation(id).map_err(store_failed)?;
+            Ok::<_, Failure>(operation.map(|found| operations::in_words(&found)).unwrap_or_default())
+        };
         let rotation = record.credentials.as_ref().and_then(|credentials| credentials.rotation);
-        let Some(rotation) = rotation else { return Ok(String::new()) };
-        let operation = self.shared.ledger.operation(rotation.operation).map_err(store_failed)?;
-        Ok(operation.map(|found| operations::in_words(&found)).unwrap_or_default())
+        let rotation = rotation.map(|rotation| in_words(rotation.operation)).transpose()?;
+        let roll = record.roll.as_ref().map(|roll| in_words(roll.operation)).transpose()?;
+        Ok((rotation.unwrap_or_default(), roll.unwrap_or_default()))
     }
 
     fn audit_operation(&self, visit: &Visit, action: &str, operation: Option<&wire::Operation>) -> Result<(), Failure> {
@@ -70,10 +76,10 @@ impl Admin {
         let record = self.shared.cluster(name)?;
         let state = self.state_of(&record)?;
         let bars = self.shared.bars().map_err(store_failed)?;
-        let rotation = self.rotation(&record)?;
+        let (rotation, roll) = self.under_way(&record)?;
         let mut answer = status::status(&record, state, &self.shared.inventory(), &bars);
         if let Some(cluster) = answer.cluster.as_mut() {
-            cluster.rotation = rotation;
+            (cluster.rotation, cluster.roll) = (rotation, roll);
         }
         Ok(answer)
     }
@@ -187,8 +193,8 @@ impl admin_server::Admin for Admin {
     async fn list_clusters(&self, _: Request<wire::ListClustersRequest>) -> Answer<wire::ListClustersResponse> {
         let records = self.shared.ledger.clusters().map_err(store_failed)?;
         let one = |record: &ClusterRecord| {
-            let rotation = self.rotation(record)?;
-            Ok(wire::Cluster { rotation, ..status::cluster(record, self.state_of(record)?) })
+            let (rotation, roll) = self.under_way(record)?;
+            Ok(wire::Cluster { rotation, roll, ..status::cluster(record, self.state_of(record)?) })
         };
         let clusters = records.iter().map(one).collect::<Result<_, Failure>>()?;
         Ok(Response::new(wire::ListClustersResponse { clusters }))
@@ -229,12 +235,13 @@ impl admin_server::Admin for Admin {
         };
         let answers = probed.into_iter().map(|(host, answer)| (host, answer.and_then(read))).collect();
         let bars = self.shared.bars().map_err(store_failed)?;
-        let verdict = check::judge(&record.blueprint, plan::asked(&record.spec), &answers, &bars);
+        let stopped = record.duties.iter().filter(|(_, duty)| duty.stopped).map(|(id, _)| *id).collect::<BTreeSet<_>>();
+        let verdict = check::judge(&record.blueprint, plan::asked(&record.spec), &answers, &bars, &stopped);
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         Ok(Response::new(wire::CheckResponse {
             findings: verdict.findings.into_iter().map(wire::Finding::from).collect(),
             answered: count(verdict.answered),
-            instances: count(record.blueprint.members.len()),
+            instances: count(record.blueprint.members.len() - stopped.len()),
             passed: verdict.passed,
         }))
     }
@@ -259,6 +266,11 @@ impl admin_server::Admin for Admin {
         let visit = visit(&request)?;
         let request = request.into_inner();
         Ok(Response::new(start::start(&self.shared, &visit, &request).await?))
+    }
+
+    async fn roll(&self, request: Request<wire::RollRequest>) -> Answer<wire::RollResponse> {
+        let visit = visit(&request)?;
+        Ok(Response::new(roll::roll(&self.shared, &visit, &request.into_inner())?))
     }
 
     async fn smoke_test(&self, request: Request<wire::SmokeTestRequest>) -> Answer<wire::SmokeTestResponse> {

@@ -112,6 +112,8 @@ impl Blueprint {
                 node_id: member.node_id,
                 life: Life(self.incarnation.0),
                 want,
+                run: 0,
+                all_stopped: false,
             })
             .collect();
         instances.sort_by_key(|instance| instance.port);

@@ -33,15 +33,16 @@ struct Seen<'a> {
     topology: Topology,
 }
 
-/// Judges fresh answers.
+/// Judges fresh answers. `stopped` are those that an operator wants not to run: that they are away is meant.
 pub fn judge(
     blueprint: &Blueprint,
     asked: Asked,
     answers: &BTreeMap<HostName, Result<Vec<InstanceStatus>, String>>,
     bars: &Bars,
+    stopped: &BTreeSet<NodeId>,
 ) -> Verdict {
     let mut verdict = Verdict::default();
-    let seen = gather(blueprint, answers, bars, &mut verdict);
+    let seen = gather(blueprint, answers, (bars, stopped), &mut verdict);
     verdict.answered = seen.len();
     if seen.is_empty() {
         let nobody = Finding::fatal("NOBODY_ANSWERS", blueprint.cluster.as_str(), "no instance has answered");
@@ -50,7 +51,7 @@ pub fn judge(
     }
     let common = common(&seen);
     agree(&seen, common, &mut verdict);
-    states(&seen, blueprint.members.len(), &mut verdict);
+    states(&seen, blueprint.members.len() - stopped.len(), stopped, &mut verdict);
     let now = &common.topology;
     coverage(now, &seen, &silent_hosts(blueprint, answers), &mut verdict);
     roles(blueprint, now, &mut verdict);
@@ -62,7 +63,7 @@ pub fn judge(
 fn gather<'a>(
     blueprint: &'a Blueprint,
     answers: &'a BTreeMap<HostName, Result<Vec<InstanceStatus>, String>>,
-    bars: &Bars,
+    (bars, stopped): (&Bars, &BTreeSet<NodeId>),
     verdict: &mut Verdict,
 ) -> Vec<Seen<'a>> {
     let mut seen = Vec::new();
@@ -84,6 +85,11 @@ fn gather<'a>(
                     .findings
                     .push(Finding::fatal("VIEW_UNREADABLE", member.name(), error.to_string()).on(&member.host));
             }
+            _ if stopped.contains(&member.node_id) => verdict.findings.push(
+                Finding::warning("STOPPED", member.name(), "is stopped, as an operator asked")
+                    .on(&member.host)
+                    .cure(format!("muster start {} --instance {}", blueprint.cluster, member.name())),
+            ),
             (status, _) => {
                 let why = status.map_or("not reported", |status| status.reason.as_str());
                 verdict.findings.push(
@@ -121,7 +127,8 @@ fn agree(seen: &[Seen], common: &Seen, verdict: &mut Verdict) {
     }
 }
 
-fn states(seen: &[Seen], members: usize, verdict: &mut Verdict) {
+fn states(seen: &[Seen], members: usize, stopped: &BTreeSet<NodeId>, verdict: &mut Verdict) {
+    let is_meant = |trouble: &&String| stopped.iter().any(|id| trouble.contains(&format!("({})", id.short())));
     let before = verdict.findings.len();
     for one in seen {
         let Some(view) = &one.status.view else { continue };
@@ -140,7 +147,7 @@ fn states(seen: &[Seen], members: usize, verdict: &mut Verdict) {
         if view.role.master().is_some() && !view.link_up {
             verdict.findings.push(on(Finding::fatal("LINK_DOWN", &name, "its link to its master is not up")));
         }
-        for trouble in &view.troubles {
+        for trouble in view.troubles.iter().filter(|trouble| !is_meant(trouble)) {
             verdict.findings.push(on(Finding::warning("NODE_TROUBLE", &name, format!("thinks that {trouble}"))));
         }
     }

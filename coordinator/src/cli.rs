@@ -35,6 +35,7 @@ mod ops;
 mod plan;
 mod progress;
 mod retry;
+mod roll;
 mod second;
 mod smoke;
 mod start;
@@ -221,9 +222,9 @@ async fn dispatch(context: &mut Context, command: Command) -> Result<Verdict, Cl
             logs::run(context, &cluster, &instance, lines, follow).await
         }
         Command::Events { cluster, host, last } => events::run(context, cluster.as_ref(), host.as_ref(), last).await,
-        Command::Start { cluster, instance, even_if_empty, confirm } => {
-            start::run(context, &cluster, &instance, even_if_empty, confirm).await
-        }
+        Command::Stop(wanted) => roll::stop(context, wanted).await,
+        Command::Start(wanted) => roll::start(context, wanted).await,
+        Command::Restart(wanted) => roll::restart(context, wanted).await,
         Command::Status { cluster: Some(cluster), watch: true } => status::watch(context, &cluster).await,
         Command::Status { cluster: Some(cluster), watch: false } => status::show(context, &cluster).await,
         Command::Status { cluster: None, watch } => status::any(context, watch).await,

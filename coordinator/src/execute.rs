@@ -28,13 +28,23 @@ const DIAL: Duration = Duration::from_secs(3);
 const HOLD: Duration = Duration::from_secs(20);
 /// Patience for a write's acknowledgement.
 const CANARY: Duration = Duration::from_secs(2);
+/// Patience for a replica that takes over: more than the server's own 5 s (`CLUSTER_MF_TIMEOUT`, cluster.c).
+const HAND_OVER: Duration = Duration::from_secs(7);
 /// Patience for other answers.
 const ANSWER: Duration = Duration::from_secs(10);
 
 impl Shared {
-    /// Asks one agent. The error says why there is no answer.
+    /// Asks one agent. The error says why there is no answer, or why the agent could not.
     pub async fn ask(&self, host: &HostName, kind: Kind, patience: Duration) -> Result<Outcome, String> {
-        let id = Uuid::now_v7().to_string();
+        match self.ask_as(Uuid::now_v7().to_string(), host, kind, patience).await? {
+            Outcome::Failed(why) => Err(why),
+            outcome => Ok(outcome),
+        }
+    }
+
+    /// The same with an id that was drawn before: an agent that has answered it answers so again. The error says why
+    /// there is no answer.
+    async fn ask_as(&self, id: String, host: &HostName, kind: Kind, patience: Duration) -> Result<Outcome, String> {
         let (answer, answered) = oneshot::channel();
         let say = {
             let mut inventory = self.inventory();
@@ -62,7 +72,6 @@ impl Shared {
             session.asked.remove(&id);
         }
         match answer {
-            Ok(Some(wire::TaskResult { outcome: Some(Outcome::Failed(why)), .. })) => Err(why),
             Ok(Some(wire::TaskResult { outcome: Some(outcome), .. })) => Ok(outcome),
             Ok(Some(wire::TaskResult { outcome: None, .. })) => Err("its answer is not understood".into()),
             Ok(None) => Err("its stream has ended".into()),
@@ -139,6 +148,17 @@ impl Shared {
             Outcome::Start(result) => Ok(result.running),
             _ => Err("its answer is of another kind".into()),
         }
+    }
+
+    /// Has a replica take over. The error says why there is no answer: whether it has, is not known then.
+    pub async fn hand_over(
+        &self,
+        host: &HostName,
+        id: String,
+        kind: impl FnOnce(u32) -> Kind,
+    ) -> Result<Outcome, String> {
+        let kind = kind(u32::try_from(millis(HAND_OVER)).unwrap_or(u32::MAX));
+        self.ask_as(id, host, kind, HAND_OVER * 2 + ANSWER).await
     }
 
     /// A piece of an instance's log.

@@ -226,7 +226,10 @@ impl Inventory {
             }
             // What another cluster on the same host lacks is its own matter.
             let there = blueprint.members.iter().filter(|member| member.host == name).count();
-            let well = mine.len() == there && mine.iter().all(|status| status.state == InstanceState::Running);
+            // What an operator has stopped reads what is new when it is started.
+            let fine =
+                |status: &&InstanceStatus| matches!(status.state, InstanceState::Running | InstanceState::Stopped);
+            let well = mine.len() == there && mine.iter().all(fine);
             let others = report.instances.iter().any(|status| !is_mine(&status) && !status.reason.is_empty());
             (!well || !others)
                 .then(|| culprit(format!("has made generation {} true, told was {told}", report.converged), false))

@@ -4,6 +4,7 @@
 //! by itself, so a broken one never holds up another. A step is a transaction; what must be asked for over the network
 //! runs beside the loop and rings when it is done.
 
+mod rolling;
 mod rotation;
 
 use std::{
@@ -21,6 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use self::rolling::Envoy;
 use crate::{
     blueprint::Blueprint,
     config::Config,
@@ -190,6 +192,7 @@ struct Drive {
     said_at: Instant,
     proof: Option<mpsc::Receiver<Result<(), String>>>,
     unproved: Option<(String, Instant)>,
+    envoy: Envoy,
 }
 
 /// A step of an operation, complete but for its change of the store.
@@ -248,7 +251,9 @@ impl Keeper {
     }
 
     fn patience(&self) -> Duration {
-        let retry = self.drives.values().any(|drive| drive.unproved.is_some() || drive.said_at.elapsed() < PROGRESS);
+        let soon =
+            |drive: &Drive| drive.unproved.is_some() || drive.envoy.is_due() || drive.said_at.elapsed() < PROGRESS;
+        let retry = self.drives.values().any(soon);
         if retry { PROGRESS } else { TICK }
     }
 
@@ -261,9 +266,10 @@ impl Keeper {
             if record.formed_ms.is_some() {
                 self.drives.remove(&record.operation);
                 self.tell_leaders(record);
-                if let Err(error) = self.rotate(record) {
+                let moved = self.rotate(record).and_then(|()| self.roll(record));
+                if let Err(error) = moved {
                     let cluster = &record.blueprint.cluster;
-                    tracing::error!(%cluster, cause = ?error, "a step of a rotation has failed; it is tried again");
+                    tracing::error!(%cluster, cause = ?error, "a step has failed; it is tried again");
                 }
                 continue;
             }
@@ -413,7 +419,16 @@ impl Drive {
     fn new(phase: &'static str, done: usize) -> Self {
         let now = Instant::now();
         let long_ago = now.checked_sub(PROGRESS).unwrap_or(now);
-        Self { phase, began: now, moved: now, done, said_at: long_ago, proof: None, unproved: None }
+        Self {
+            phase,
+            began: now,
+            moved: now,
+            done,
+            said_at: long_ago,
+            proof: None,
+            unproved: None,
+            envoy: Envoy::default(),
+        }
     }
 
     /// Takes note of a phase that was entered from outside (the world moved on, or back).

@@ -7,6 +7,7 @@
 mod audit;
 mod credentials;
 mod read;
+mod rolls;
 mod trust;
 mod write;
 
@@ -23,6 +24,7 @@ use crate::{
     blueprint::Blueprint,
     credentials::{Credentials, CredentialsError},
     formation::Goal,
+    rolling::{Duties, HandedOver, Roll},
     seal::{Seal, SealError},
 };
 
@@ -142,6 +144,10 @@ pub struct ClusterRecord {
     pub operation: OperationId,
     /// What is logged in with and believed there; none for one that is open and plain, or older than passwords.
     pub credentials: Option<Credentials>,
+    /// What operators want of its instances, beyond the blueprint.
+    pub duties: Duties,
+    /// The operation that moves those, while it lasts.
+    pub roll: Option<Roll>,
 }
 
 /// An operation.
@@ -149,7 +155,8 @@ pub struct ClusterRecord {
 pub struct OperationRecord {
     /// Its id.
     pub id: OperationId,
-    /// `bootstrap`, or [`Kind::word`](crate::credentials::Kind::word).
+    /// `bootstrap`, or the word of a [`credentials::Kind`](crate::credentials::Kind::word) or a
+    /// [`rolling::Kind`](crate::rolling::Kind::word).
     pub kind: String,
     /// Whose.
     pub cluster: ClusterName,
@@ -169,6 +176,8 @@ pub struct OperationRecord {
     pub phases: Vec<(String, u64)>,
     /// Its last event.
     pub last_seq: u64,
+    /// Hand-overs that it has done.
+    pub hand_overs: Vec<HandedOver>,
 }
 
 impl OperationRecord {
@@ -186,6 +195,7 @@ impl OperationRecord {
             ended_ms: None,
             phases: Vec::new(),
             last_seq: 0,
+            hand_overs: Vec::new(),
         }
     }
 }
@@ -250,6 +260,7 @@ impl Ledger {
         transaction.execute_batch(SCHEMA)?;
         transaction.execute_batch(trust::SCHEMA)?;
         transaction.execute_batch(audit::SCHEMA)?;
+        transaction.execute_batch(rolls::SCHEMA)?;
         if new {
             audit::begin(&transaction, &seal)?;
         }

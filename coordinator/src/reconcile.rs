@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use muster_proto::{ClusterAssignment, HostAssignment, HostName, Spec, Want};
 
-use crate::{blueprint::Blueprint, credentials::Credentials, formation::Goal, ledger::ClusterRecord};
+use crate::{blueprint::Blueprint, credentials::Credentials, formation::Goal, ledger::ClusterRecord, rolling::Duties};
 
 /// A cluster and how far it should go.
 #[derive(Debug, Clone)]
@@ -15,6 +15,8 @@ pub struct Told<'a> {
     pub goal: Goal,
     /// Proved once.
     pub formed: bool,
+    /// What operators want of its instances; of a formed one.
+    pub duties: &'a Duties,
     /// What says who may log in and what is spoken; none for one that is open and plain.
     pub access: Option<(&'a Spec, &'a Credentials)>,
 }
@@ -25,6 +27,7 @@ impl<'a> From<&'a ClusterRecord> for Told<'a> {
             blueprint: &record.blueprint,
             goal: record.goal,
             formed: record.formed_ms.is_some(),
+            duties: &record.duties,
             access: record.credentials.as_ref().map(|credentials| (&record.spec, credentials)),
         }
     }
@@ -43,7 +46,14 @@ pub fn assignments<'a>(
 }
 
 fn assignment(host: &HostName, told: &Told) -> Option<ClusterAssignment> {
-    let assignment = told.blueprint.assignment(host, want(told.goal), told.formed)?;
+    let mut assignment = told.blueprint.assignment(host, want(told.goal), told.formed)?;
+    for instance in assignment.instances.iter_mut().filter(|_| told.formed) {
+        let Some(duty) = told.duties.get(&instance.node_id) else { continue };
+        (instance.run, instance.all_stopped) = (duty.run, duty.all_stopped);
+        if duty.stopped {
+            instance.want = Want::Stopped;
+        }
+    }
     let users = told.access.and_then(|(spec, credentials)| credentials.users(spec));
     let tls = told.access.and_then(|(spec, credentials)| credentials.tls(spec));
     Some(ClusterAssignment { users, tls, ..assignment })

@@ -21,6 +21,7 @@ pub mod logs;
 pub mod operation;
 pub mod plan;
 pub mod ps;
+pub mod roll;
 pub mod second;
 pub mod smoke;
 pub mod start;

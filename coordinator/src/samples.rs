@@ -18,6 +18,7 @@ use crate::{
     inventory::{Inventory, Session},
     ledger::ClusterRecord,
     placement::tests::Case,
+    rolling::Duties,
 };
 
 /// Two hosts, three masters with a replica each.
@@ -60,6 +61,8 @@ pub fn record(goal: Goal, formed: bool) -> ClusterRecord {
         formed_ms: formed.then_some(1),
         operation: OperationId(Uuid::nil()),
         credentials: None,
+        duties: Duties::new(),
+        roll: None,
     }
 }
 
@@ -100,6 +103,7 @@ pub fn absent(blueprint: &Blueprint, member: &Member) -> InstanceStatus {
         life: Life(1),
         node_id: member.node_id,
         account: Account::default(),
+        run: 0,
     }
 }
 

@@ -1,6 +1,6 @@
 //! A cluster as it is shown: the blueprint beside what was last heard, issues first.
 
-use muster_proto::{Condition, HostName, InstanceState, InstanceStatus, Member, convert::millis, wire};
+use muster_proto::{Condition, HostName, InstanceState, InstanceStatus, Member, NodeId, convert::millis, wire};
 
 use crate::{
     finding::Finding,
@@ -52,6 +52,7 @@ pub fn host(inventory: &Inventory, host: &Host) -> wire::Host {
 pub fn cluster(record: &ClusterRecord, operation: Option<OpState>) -> wire::Cluster {
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let state = match (record.formed_ms, operation) {
+        (Some(_), _) if is_stopped(record) => "stopped",
         (Some(_), _) => "formed",
         (None, Some(OpState::Cancelling)) => "cancelling",
         (None, _) => "forming",
@@ -65,7 +66,18 @@ pub fn cluster(record: &ClusterRecord, operation: Option<OpState>) -> wire::Clus
         cluster_id: record.blueprint.cluster_id.to_string(),
         formed_unix_ms: record.formed_ms.unwrap_or(0),
         rotation: String::new(),
+        roll: String::new(),
     }
+}
+
+/// Every instance is to be stopped.
+fn is_stopped(record: &ClusterRecord) -> bool {
+    record.blueprint.members.iter().all(|member| stopped(record, member.node_id))
+}
+
+/// An operator wants it not to run.
+fn stopped(record: &ClusterRecord, id: NodeId) -> bool {
+    record.duties.get(&id).is_some_and(|duty| duty.stopped)
 }
 
 /// A cluster and its instances.
@@ -142,6 +154,11 @@ fn issue(record: &ClusterRecord, member: &Member, inventory: &Inventory) -> Opti
     }
     let subject = member.name();
     let on = |finding: Finding| Some(finding.on(&member.host));
+    if status.state == InstanceState::Stopped {
+        let cluster = &record.blueprint.cluster;
+        return on(Finding::warning("STOPPED", &subject, "is stopped, as an operator asked")
+            .cure(format!("muster start {cluster} --instance {subject}")));
+    }
     if status.state != InstanceState::Running {
         let why = status.reason_behind();
         let next = status.account.next_try.map(|due| due.saturating_sub(host.heard.elapsed()));
@@ -157,7 +174,12 @@ fn issue(record: &ClusterRecord, member: &Member, inventory: &Inventory) -> Opti
         return on(Finding::fatal("CLUSTER_STATE", subject, "says cluster_state:fail")
             .cure(format!("muster check {}", record.blueprint.cluster)));
     }
-    if let Some(trouble) = view.troubles.first() {
+    // That one is away which is meant to be, everybody sees.
+    let meant = |trouble: &&String| {
+        let gone = record.blueprint.members.iter().filter(|other| stopped(record, other.node_id));
+        gone.into_iter().any(|other| trouble.contains(&format!("({})", other.node_id.short())))
+    };
+    if let Some(trouble) = view.troubles.iter().find(|trouble| !meant(trouble)) {
         return on(Finding::warning("NODE_TROUBLE", subject, format!("thinks that {trouble}")));
     }
     if view.role.master().is_some() && !view.link_up {

@@ -68,6 +68,8 @@ pub const RULES: &[(&str, Rule)] = &[
     ("/muster.v1.Admin/FollowLog", AtLeast(Operator)),
     // Overruling the guard takes a destroyer; the handler looks.
     ("/muster.v1.Admin/StartInstance", AtLeast(Operator)),
+    // Stopping what keeps nothing on disk takes a destroyer; the handler looks.
+    ("/muster.v1.Admin/Roll", AtLeast(Operator)),
     ("/muster.v1.Trust/WhoAmI", AtLeast(Viewer)),
     ("/muster.v1.Trust/CreateToken", AtLeast(Admin)),
     ("/muster.v1.Trust/ListTokens", AtLeast(Admin)),

@@ -15,6 +15,8 @@ pub enum Want {
     Prepared,
     /// The server runs.
     Running,
+    /// Nothing runs, and the directory stays: an operator has stopped it.
+    Stopped,
 }
 
 /// What should be at one port.
@@ -28,6 +30,10 @@ pub struct InstanceAssignment {
     pub life: Life,
     /// How far it should go.
     pub want: Want,
+    /// Which of the starts that operators have asked for.
+    pub run: u64,
+    /// Every copy of its shard was seen stopped when this run was ordered.
+    pub all_stopped: bool,
 }
 
 /// A cluster, as one host sees it.

@@ -13,7 +13,7 @@ pub enum Condition {
     Backoff,
     /// It has ended too often.
     CrashLoop,
-    /// The server refuses its conf.
+    /// The server refuses its conf, and is not tried until something has changed.
     ConfError,
     /// Started now, it could empty its replicas.
     Guarded,

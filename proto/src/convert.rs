@@ -232,6 +232,7 @@ impl From<&ClusterAssignment> for wire::ClusterAssignment {
             Want::Prepared => wire::Want::Prepared,
             Want::Running => wire::Want::Running,
             Want::SetAside => wire::Want::SetAside,
+            Want::Stopped => wire::Want::Stopped,
         };
         Self {
             cluster: cluster.cluster.to_string(),
@@ -248,6 +249,8 @@ impl From<&ClusterAssignment> for wire::ClusterAssignment {
                     node_id: instance.node_id.to_string(),
                     life: instance.life.0,
                     want: want(instance.want).into(),
+                    run: instance.run,
+                    all_stopped: instance.all_stopped,
                 })
                 .collect(),
             replicas: cluster.replicas,
@@ -292,10 +295,13 @@ impl TryFrom<wire::ClusterAssignment> for ClusterAssignment {
                     Ok(wire::Want::Prepared) => Want::Prepared,
                     Ok(wire::Want::Running) => Want::Running,
                     Ok(wire::Want::SetAside) => Want::SetAside,
+                    Ok(wire::Want::Stopped) => Want::Stopped,
                     Ok(wire::Want::Unspecified) | Err(_) => {
                         return Err(wrong("want", format!("{} is not known here", instance.want)));
                     }
                 },
+                run: instance.run,
+                all_stopped: instance.all_stopped,
             })
         };
         Ok(Self {

@@ -68,6 +68,8 @@ reasons! {
     PastNoReturn = "PAST_NO_RETURN" => FailedPrecondition,
     /// A needed agent does not answer.
     HostSilent = "HOST_SILENT" => Unavailable,
+    /// Slots would be served by nobody.
+    WouldNotServe = "WOULD_NOT_SERVE" => FailedPrecondition,
     /// The store refused a write.
     StoreFailed = "STORE_FAILED" => Internal,
     /// The store holds what the coordinator did not write.

@@ -5,8 +5,8 @@
 //! bus port, a [`SlotRange`] is not empty, a [`NodeId`] is 20 bytes. Wire integers and strings die in [`convert`].
 //!
 //! Reading order: [`names`], [`ids`], [`ports`], [`slots`], [`server`], [`topology`], [`view`], [`secret`],
-//! [`printable`], [`acl`], [`spec`], [`assignment`], [`condition`], [`report`], [`convert`], [`failure`]; then who
-//! believes whom: [`access`], [`token`], [`pki`], [`audit`].
+//! [`printable`], [`acl`], [`spec`], [`keeps`], [`assignment`], [`condition`], [`report`], [`convert`], [`failure`];
+//! then who believes whom: [`access`], [`token`], [`pki`], [`audit`].
 
 pub mod access;
 pub mod acl;
@@ -16,6 +16,7 @@ pub mod condition;
 pub mod convert;
 pub mod failure;
 pub mod ids;
+pub mod keeps;
 pub mod names;
 pub mod pki;
 pub mod ports;
@@ -34,6 +35,7 @@ pub use acl::{Auth, InstanceTls, Tls, Users};
 pub use assignment::{ClusterAssignment, HostAssignment, InstanceAssignment, Want};
 pub use condition::{Account, Condition};
 pub use ids::{ClusterId, Generation, Incarnation, Life, NodeId, OperationId, Sha256, Term};
+pub use keeps::Keeps;
 pub use names::{ClusterName, HostName};
 pub use ports::{BusOffset, Port, PortSet};
 pub use printable::printable;

@@ -59,6 +59,8 @@ pub enum InstanceState {
     Running,
     /// Being stopped.
     Stopping,
+    /// Stopped, as an operator asked.
+    Stopped,
     /// Gone; will be started again when the reason says.
     Down,
     /// Cannot go on by itself; the reason says why.
@@ -76,6 +78,7 @@ impl InstanceState {
             Self::Starting => "starting",
             Self::Running => "running",
             Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
             Self::Down => "down",
             Self::Blocked => "blocked",
             Self::Unknown => "unknown",
@@ -139,6 +142,8 @@ pub struct InstanceStatus {
     pub node_id: NodeId,
     /// How it came to be so, and what comes next.
     pub account: Account,
+    /// The run that its process was started for; 0 when there is none.
+    pub run: u64,
 }
 
 impl NodeView {

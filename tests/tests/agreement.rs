@@ -19,6 +19,7 @@ use muster_coordinator::{
     formation::{self, Goal, Heard, Phase},
     placement::{self, Site},
     reconcile::{Told, assignments},
+    rolling::Duties,
 };
 use muster_proto::{
     Account, Auth, ClusterAssignment, ClusterId, HostAssignment, HostName, Incarnation, InstanceAssignment,
@@ -119,7 +120,7 @@ impl World {
     }
 
     fn orders(&self, goal: Goal, formed: bool) -> Vec<HostAssignment> {
-        let told = Told { blueprint: &self.blueprint, goal, formed, access: None };
+        let told = Told { blueprint: &self.blueprint, goal, formed, duties: &Duties::new(), access: None };
         let wishes = assignments(&self.blueprint.hosts(), &[told]);
         wishes.into_values().map(|wish| through_the_wire(&wish)).collect()
     }
@@ -160,7 +161,7 @@ impl World {
             path,
             process: match instance.process {
                 None => ProcessSeen::None,
-                Some(server) => ProcessSeen::Ours { pid: 1, stopping: server.stopping },
+                Some(server) => ProcessSeen::Ours { pid: 1, stopping: server.stopping, outdated: false },
             },
             answer: self.answer(member),
             past: Past::default(),
@@ -258,6 +259,7 @@ impl World {
                 life: muster_proto::Life(1),
                 node_id: member.node_id,
                 account: Account::default(),
+                run: 0,
             }
         };
         let instances = self.blueprint.members.iter().map(|member| (member.node_id, status(member))).collect();

@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use muster_proto::{ClusterAssignment, InstanceTls, Member, ServerVersion};
+use muster_proto::{ClusterAssignment, InstanceTls, Member, ServerVersion, keeps::DEFAULTS};
 
 use super::access::quoted_secret;
 
@@ -28,10 +28,6 @@ pub struct ConfInput<'a> {
     /// The agent's socket to it, absolute.
     pub socket: &'a Path,
 }
-
-/// What Muster writes unless the operator has a line with the same key. `cluster-node-timeout` is not among them: the
-/// server's own default of 15000 ms is meant.
-pub(super) const DEFAULTS: &[(&str, &str)] = &[("appendonly", "yes")];
 
 /// Renders the whole file.
 pub fn redis_conf(input: &ConfInput) -> String {

@@ -9,7 +9,7 @@ const HOME: Inode = (1, 2);
 const PID: i32 = 17;
 
 fn record() -> Record {
-    Record { nonce: NONCE, boot_id: "now".into(), identity: Some(Identity { pid: PID, start_ticks: 5 }) }
+    Record { nonce: NONCE, boot_id: "now".into(), identity: Some(Identity { pid: PID, start_ticks: 5 }), run: None }
 }
 
 fn sighting() -> Sighting {

@@ -24,7 +24,7 @@ fn prepare() -> Step {
 }
 
 fn start() -> Step {
-    Step::Start { files: vec![ConfFile::read_only("redis.conf", "exec sleep 1000")], applied: None }
+    Step::Start { files: vec![ConfFile::read_only("redis.conf", "exec sleep 1000")], applied: None, run: 0 }
 }
 
 fn refused(step: &Step, dir: &InstanceDir, tools: &Tools, expected: Expect) {

@@ -165,13 +165,22 @@ fn a_running_server_is_found_and_what_holds_its_lock_otherwise_is_unknown() {
     let (_base, layout) = layout();
     let dir = layout.instance(port(7000));
     dir.establish(&stamp(), &files("exec sleep 1000", "")).unwrap();
-    let mut process = Process::spawn(&dir, std::path::Path::new("/bin/sh"), None).unwrap();
+    let mut process = Process::spawn(&dir, std::path::Path::new("/bin/sh"), None, 3).unwrap();
     let look =
         |layout: &Layout| Inventory::new(layout.clone()).look(&assignment(Want::Running, true))[&port(7000)].clone();
     let seen = look(&layout);
-    assert_eq!(seen.process, ProcessSeen::Ours { pid: process.pid(), stopping: None });
+    assert_eq!(seen.process, ProcessSeen::Ours { pid: process.pid(), stopping: None, outdated: false });
     assert!(!seen.stake.formed, "nothing is at stake while it runs");
     let record = fs::read_to_string(dir.record()).unwrap();
+    let outdated = |run| {
+        let mut wanted = assignment(Want::Running, true);
+        wanted.clusters[0].instances[0].run = run;
+        let seen = Inventory::new(layout.clone()).look(&wanted)[&port(7000)].clone();
+        matches!(seen.process, ProcessSeen::Ours { outdated: true, .. })
+    };
+    assert_eq!([2, 3, 4].map(outdated), [false, false, true], "it was started for run 3");
+    fs::remove_file(dir.record()).unwrap();
+    assert!(!outdated(4), "a record that is lost stops no server");
     fs::write(dir.record(), record.replace("\"start_ticks\":", "\"start_ticks\":1")).unwrap();
     assert!(matches!(look(&layout).process, ProcessSeen::Unknown(_)));
     process.kill().unwrap();

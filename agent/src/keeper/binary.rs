@@ -25,8 +25,8 @@ impl Binary {
         Self { found: Err("not looked for yet".into()), file: None, asked: None }
     }
 
-    /// Asks it, where that is due.
-    pub(super) async fn refresh(&mut self, config: &Config) {
+    /// Asks it, where that is due; whether it is another than before.
+    pub(super) async fn refresh(&mut self, config: &Config) -> bool {
         let path = match &self.found {
             Ok(server) => Some(PathBuf::from(&server.path)),
             Err(_) => None,
@@ -38,11 +38,14 @@ impl Binary {
         let due = self.asked.is_none_or(|at| at.elapsed() >= RETRY);
         if (file.is_none() && due) || (file.is_some() && file != self.file) {
             self.asked = Some(Instant::now());
+            let before = self.file;
             self.found = survey::server(config).await;
             self.file = self.found.as_ref().ok().and_then(|server| {
                 let meta = fs::metadata(&server.path).ok()?;
                 Some((meta.len(), meta.modified().ok()?))
             });
+            return self.file != before;
         }
+        false
     }
 }

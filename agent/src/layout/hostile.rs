@@ -100,7 +100,7 @@ fn every_look(dir: &InstanceDir) {
 /// Started, and ended again.
 fn run(dir: &InstanceDir) -> bool {
     let user = dir.run_as.clone();
-    let Ok(mut process) = Process::spawn(dir, Path::new("/bin/sh"), user.as_ref()) else { return false };
+    let Ok(mut process) = Process::spawn(dir, Path::new("/bin/sh"), user.as_ref(), 0) else { return false };
     process.kill().unwrap();
     while process.reap().is_none() {
         thread::yield_now();

@@ -27,7 +27,7 @@ impl Running {
         let (base, layout) = layout();
         let dir = layout.instance(stamp().port);
         dir.establish(&stamp(), &files(script, "")).unwrap();
-        let process = Process::spawn(&dir, Path::new("/bin/sh"), None).unwrap();
+        let process = Process::spawn(&dir, Path::new("/bin/sh"), None, 3).unwrap();
         Self { dir, process, _base: base, _alone: alone }
     }
 
@@ -114,7 +114,7 @@ fn a_server_lives_in_its_directory_in_its_own_session_with_nothing_of_ours() {
 #[test]
 fn a_second_server_is_not_started_and_the_first_stays_ours() {
     let server = Running::of(SLEEP);
-    let second = Process::spawn(&server.dir, Path::new("/bin/sh"), None).unwrap_err();
+    let second = Process::spawn(&server.dir, Path::new("/bin/sh"), None, 3).unwrap_err();
     assert!(matches!(second, SpawnError::Locked(_)), "{second:?}");
     assert_eq!(found(&server.dir), format!("ours {}", server.process.pid()));
 }
@@ -123,7 +123,7 @@ fn a_second_server_is_not_started_and_the_first_stays_ours() {
 fn a_server_that_cannot_be_run_leaves_nothing_behind() {
     let mut server = Running::of(SLEEP);
     server.end();
-    let none = Process::spawn(&server.dir, Path::new("/nonexistent/redis-server"), None).unwrap_err();
+    let none = Process::spawn(&server.dir, Path::new("/nonexistent/redis-server"), None, 3).unwrap_err();
     assert!(matches!(none, SpawnError::Exec(..)), "{none:?}");
     assert_eq!(found(&server.dir), "nothing");
 }
@@ -190,7 +190,7 @@ fn while_a_child_of_it_lives_the_place_is_not_free() {
     assert!(found(&server.dir).ends_with("its state is ended; a child of it still lives"), "{}", found(&server.dir));
     server.end();
     assert!(found(&server.dir).starts_with("unknown: "), "{}", found(&server.dir));
-    let started = Process::spawn(&server.dir, Path::new("/bin/sh"), None);
+    let started = Process::spawn(&server.dir, Path::new("/bin/sh"), None, 3);
     assert!(matches!(started, Err(SpawnError::Locked(_))), "{started:?}");
     kill(child, signal::Signal::SIGKILL).unwrap();
     waitpid(child, None).unwrap();

@@ -72,12 +72,13 @@ fn directories() -> Vec<(&'static str, Directory)> {
 }
 
 fn processes() -> Vec<(&'static str, ProcessSeen)> {
-    let ours = |stopping| ProcessSeen::Ours { pid: 4711, stopping };
+    let ours = |stopping| ProcessSeen::Ours { pid: 4711, stopping, outdated: false };
     vec![
         ("none", ProcessSeen::None),
         ("ours", ours(None)),
         ("asked to stop", ours(Some(Duration::from_secs(5)))),
         ("does not stop", ours(Some(PATIENCE))),
+        ("earlier run", ProcessSeen::Ours { pid: 4711, stopping: None, outdated: true }),
         ("foreign", ProcessSeen::Foreign("pid 1 listens there".into())),
         ("unknown", ProcessSeen::Unknown("the lock is held by pid 1".into())),
     ]
@@ -93,7 +94,7 @@ fn answers() -> Vec<(&'static str, Answer)> {
 
 fn worlds() -> Vec<World> {
     let mut worlds = Vec::new();
-    for want in [Want::Prepared, Want::Running, Want::SetAside] {
+    for want in [Want::Prepared, Want::Running, Want::Stopped, Want::SetAside] {
         for formed in [false, true] {
             for directory in directories() {
                 for process in processes() {
@@ -185,11 +186,26 @@ fn only_a_directory_of_this_very_life_that_never_formed_is_set_aside() {
 }
 
 #[test]
-fn only_what_is_called_off_is_stopped_and_only_if_it_never_formed() {
+fn only_a_server_of_ours_in_its_own_directory_is_stopped_and_only_where_somebody_wants_that() {
     everywhere(|world, verdict| {
         let ours = matches!(world.process.1, ProcessSeen::Ours { .. });
+        let wanted = match world.want {
+            Want::SetAside => !world.formed && world.directory.0 == "ours",
+            Want::Stopped => true,
+            // Another run is wanted, or it was asked to stop already.
+            Want::Running => world.process.0 != "ours",
+            Want::Prepared => ["asked to stop", "does not stop"].contains(&world.process.0),
+        };
         let stops = ["STOP", "KILL"].contains(&step(verdict));
-        !stops || (ours && world.want == Want::SetAside && !world.formed && world.directory.0 == "ours")
+        !stops || (ours && wanted && ["ours", "latched"].contains(&world.directory.0))
+    });
+}
+
+#[test]
+fn what_is_to_be_stopped_is_never_started_and_is_stopped_only_when_its_lock_is_free() {
+    everywhere(|world, verdict| {
+        let free = matches!(world.process.1, ProcessSeen::None | ProcessSeen::Foreign(_));
+        world.want != Want::Stopped || (step(verdict) != "START" && (verdict.state == InstanceState::Stopped) == free)
     });
 }
 

@@ -17,6 +17,7 @@ use crate::{
     keeper::{Said, Shared},
     ledger::{ClusterRecord, LedgerError, OpState, OperationRecord, unix_ms},
     placement, plan,
+    rolling::Duties,
     safeguard::store_failed,
     seal,
 };
@@ -115,7 +116,16 @@ fn begin(
     let id = OperationId(Uuid::now_v7());
     let message = format!("approved: {} instances on {} hosts", blueprint.members.len(), blueprint.hosts().len());
     let credentials = draw_credentials(&spec, &blueprint).map_err(store_failed)?;
-    let record = ClusterRecord { spec, blueprint, goal: Goal::Prepared, formed_ms: None, operation: id, credentials };
+    let record = ClusterRecord {
+        spec,
+        blueprint,
+        goal: Goal::Prepared,
+        formed_ms: None,
+        operation: id,
+        credentials,
+        duties: Duties::new(),
+        roll: None,
+    };
     let operation = OperationRecord {
         plan_hash: Some(plan_hash),
         ..OperationRecord::begin(id, "bootstrap", &record.blueprint.cluster, "CONFIGURE", message)

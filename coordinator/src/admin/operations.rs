@@ -10,11 +10,13 @@ use muster_proto::{
 use tokio::sync::mpsc;
 use tonic::Status;
 
+use super::roll;
 use crate::{
     credentials,
     formation::Goal,
     keeper::{Said, Shared},
     ledger::{ClusterRecord, EventRecord, OpState, OperationRecord, Write},
+    rolling::HandedOver,
     safeguard::store_failed,
 };
 
@@ -75,7 +77,8 @@ pub fn resume(shared: &Shared, id: &str) -> Result<wire::Operation, Failure> {
     turn(shared, id, OpState::Running, "resumed")
 }
 
-/// Calls a bootstrap off, unless it has formed, or a rotation, unless the new is in use.
+/// Calls a bootstrap off, unless it has formed, or a rotation, unless the new is in use; ends a stop, start or restart
+/// where it is.
 pub fn cancel(shared: &Shared, id: &str) -> Result<wire::Operation, Failure> {
     let _sole = shared.decide();
     let operation = find(shared, id)?;
@@ -83,6 +86,11 @@ pub fn cancel(shared: &Shared, id: &str) -> Result<wire::Operation, Failure> {
     let rotates = |record: &&ClusterRecord| credentials::api::rotation_of(record, operation.id).is_some();
     if let Some(record) = record.as_ref().filter(rotates) {
         credentials::api::cancel(shared, record)?;
+        return find(shared, id).map(|record| wire_operation(&record));
+    }
+    let rolled = record.as_ref().and_then(|record| Some((record, record.roll.as_ref()?)));
+    if let Some((record, roll)) = rolled.filter(|(_, roll)| roll.operation == operation.id) {
+        roll::cancel(shared, record, roll)?;
         return find(shared, id).map(|record| wire_operation(&record));
     }
     let record = record.filter(|record| record.operation == operation.id);
@@ -166,6 +174,16 @@ pub fn wire_operation(record: &OperationRecord) -> wire::Operation {
             .map(|(phase, micros)| wire::PhaseTime { phase: phase.clone(), micros: *micros })
             .collect(),
         last_seq: record.last_seq,
+        hand_overs: record.hand_overs.iter().map(handed_over).collect(),
+    }
+}
+
+fn handed_over(done: &HandedOver) -> wire::HandedOver {
+    wire::HandedOver {
+        from: done.from.clone(),
+        to: done.to.clone(),
+        gap_micros: done.gap_micros,
+        unmeasured: done.unmeasured.clone(),
     }
 }
 

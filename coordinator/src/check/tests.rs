@@ -45,7 +45,7 @@ fn first(answers: &mut Answers) -> &mut NodeView {
 }
 
 fn check(answers: &Answers, expected: Expect) {
-    let verdict = judge(&blueprint(), ASKED, answers, &Bars::new());
+    let verdict = judge(&blueprint(), ASKED, answers, &Bars::new(), &BTreeSet::new());
     let findings: Vec<_> = verdict.findings.into_iter().map(wire::Finding::from).collect();
     let passed: String = verdict.passed.iter().map(|line| format!("[OK] {line}\n")).collect();
     expected.assert_eq(&format!("{}{passed}{} answered\n", render::finding::text(&findings), verdict.answered));

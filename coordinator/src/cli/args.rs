@@ -1,5 +1,6 @@
 //! The command line, as typed. What it means is said in [`help`](super::help).
 
+mod roll;
 mod trust;
 
 use std::{fmt, path::PathBuf, str::FromStr};
@@ -7,6 +8,7 @@ use std::{fmt, path::PathBuf, str::FromStr};
 use clap::{Parser, Subcommand, ValueEnum};
 use muster_proto::{ClusterName, HostName, Port};
 
+pub use self::roll::{Consent, Restart, Start, Stop, Which};
 pub use self::trust::{
     CaCommand, ContextCommand, Credentials, CredentialsCommand, HostCommand, Only, TokenCommand, Ttl, UserCommand,
 };
@@ -103,21 +105,15 @@ pub enum Command {
         #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         last: u32,
     },
-    /// Have an instance that waits be tried now
+    /// Stop instances; masters hand over first
+    #[command(long_about = help::STOP.about, after_help = help::STOP.examples)]
+    Stop(Stop),
+    /// Start what was stopped, or waits for its next try
     #[command(long_about = help::START.about, after_help = help::START.examples)]
-    Start {
-        /// Whose
-        cluster: ClusterName,
-        /// Which
-        #[arg(long, value_name = "HOST:PORT")]
-        instance: Place,
-        /// Also where it could empty its replicas: what only they hold may be lost
-        #[arg(long)]
-        even_if_empty: bool,
-        /// The instance's HOST:PORT once more, instead of being asked to type it
-        #[arg(long, value_name = "HOST:PORT", requires = "even_if_empty")]
-        confirm: Option<String>,
-    },
+    Start(Start),
+    /// Restart instances, one copy of a shard at a time
+    #[command(long_about = help::RESTART.about, after_help = help::RESTART.examples)]
+    Restart(Restart),
     /// Show a cluster: issues, then by shard, then by host
     #[command(long_about = help::STATUS.about, after_help = help::STATUS.examples)]
     Status {
@@ -251,7 +247,7 @@ pub enum OpCommand {
         /// As `muster ops` lists it
         id: String,
     },
-    /// Call it off; only before the cluster is formed
+    /// Call it off: a bootstrap only before the cluster is formed; a restart ends where it is
     Cancel {
         /// As `muster ops` lists it
         id: String,
@@ -262,7 +258,9 @@ impl Command {
     /// Whether it would change anything, so that it is worth saying when nothing was changed.
     pub fn changes_things(&self) -> bool {
         match self {
-            Self::Bootstrap { .. } | Self::Start { .. } => true,
+            Self::Bootstrap { .. } | Self::Start(_) => true,
+            Self::Stop(stop) => !stop.which.dry_run,
+            Self::Restart(restart) => !restart.which.dry_run,
             Self::Op(OpCommand::Pause { .. } | OpCommand::Resume { .. } | OpCommand::Cancel { .. }) => true,
             Self::Op(OpCommand::Show { .. } | OpCommand::Watch { .. }) => false,
             Self::Hosts { .. }

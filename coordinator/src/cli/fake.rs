@@ -28,6 +28,8 @@ pub struct Script {
     pub streams: VecDeque<Vec<Result<OperationEvent, Status>>>,
     /// What each GetOperation answers; the last one again.
     pub operations: VecDeque<Result<Operation, Status>>,
+    /// One for each Roll; the last one again.
+    pub roll: VecDeque<Result<RollResponse, Status>>,
     pub clusters: Vec<Cluster>,
     pub status: Option<GetStatusResponse>,
     pub check: CheckResponse,
@@ -182,6 +184,12 @@ impl Admin for Fake {
     ) -> Result<Response<StartInstanceResponse>, Status> {
         drop(self.asked(format!("{:?}", request.into_inner())));
         Ok(Response::new(StartInstanceResponse { running: false }))
+    }
+
+    async fn roll(&self, request: Request<RollRequest>) -> Result<Response<RollResponse>, Status> {
+        let mut script = self.asked(format!("{:?}", request.into_inner()));
+        let answer = if script.roll.len() > 1 { script.roll.pop_front() } else { script.roll.front().cloned() };
+        answer.unwrap_or_else(|| Err(Status::unimplemented("not in the script"))).map(Response::new)
     }
 
     async fn smoke_test(&self, _: Request<SmokeTestRequest>) -> Result<Response<SmokeTestResponse>, Status> {

@@ -39,6 +39,7 @@ pub const TOP: &str = concat!(
   muster bootstrap cluster.toml             do it
   muster status --watch                     how it is doing
   muster check orders                       a verdict, with an exit code
+  muster restart orders --host server1      masters hand over first
   muster credentials orders                 what clients log in with
   muster token create --host server3        let another host in
 
@@ -168,18 +169,64 @@ JSON: {\"events\": [{\"host\", \"unix_ms\", \"what\": \"agent|state|started|ende
        \"silent\": [{\"host\", \"why\"}]}",
 };
 
+/// `muster stop`.
+pub const STOP: Help = Help {
+    about: "Stop instances of a formed cluster: all, those of one host, or one. They stay stopped, over restarts of \
+        agents and machines too, until `muster start`. Directories and data stay as they are.\n\n\
+        A master hands over first, to a replica in sync that is not to be stopped (CLUSTER FAILOVER: no acknowledged \
+        write is lost); a canary measures how long a client that writes has to wait. Then each server is asked to stop \
+        (SIGTERM: it saves if it is set to), has the patience of its agent's config (stop_patience_ms), and is killed. \
+        *Stopped* is said when the lock of its port is free: then nothing of it runs, no child that saves either.\n\n\
+        What would be done and what it means is shown first. Where slots would be served by nobody, as when a whole \
+        cluster is stopped, the cluster's name is asked for (--confirm NAME); otherwise a yes (--yes). A cluster that \
+        keeps nothing on disk loses its data when all copies of a shard are stopped: that takes the role destroyer.",
+    examples: "EXAMPLES:
+  muster stop orders --host server1 --dry-run
+  muster stop orders --host server1 --yes
+  muster stop orders --instance server2:7004
+  muster stop orders --confirm orders
+
+JSON: {\"operation\": {..., \"hand_overs\": [{\"from\", \"to\", \"gap_micros\", \"unmeasured\"}]}};
+      with --dry-run, or where there is nothing to do:
+      {\"cluster\", \"kind\", \"steps\": [...], \"consequences\": [...], \"unserved\"}",
+};
+
+/// `muster restart`.
+pub const RESTART: Help = Help {
+    about: "Restart instances of a formed cluster without taking it down: for a new redis-server, or after changes \
+        on the host.\n\n\
+        Replicas first, then masters, which hand over before (CLUSTER FAILOVER) and come back as replicas. The very \
+        first goes alone. Of a shard one copy at a time, and only while all its others are in sync; shards side by \
+        side. Whoever does not come back well stops everything that was not begun: the operation waits for you, says \
+        for whom, and goes on by itself when that is mended; `muster op cancel` ends it where it is. It survives the \
+        death of the coordinator and of agents.\n\n\
+        The write gap of each hand-over, measured by a canary, is reported at the end. Masters stay where they went, \
+        unless --give-back: then each gets its slots back when all is in sync again, with a second hand-over.",
+    examples: "EXAMPLES:
+  muster restart orders --dry-run
+  muster restart orders --yes
+  muster restart orders --host server1 --give-back
+  muster restart orders --instance server2:7004 --yes --output json | jq .operation.hand_overs
+
+JSON: as of `muster stop`",
+};
+
 /// `muster start`.
 pub const START: Help = Help {
-    about: "Have an instance that waits be tried now: after a pause, a crash loop, or a conf that was put right.\n\n\
+    about: "Start instances that were stopped, and have those that wait be tried now: after a pause, a crash loop, or \
+        a conf that was put right. It ends when they run, and replicas are in sync with masters that run.\n\n\
         A master with replicas that has nothing to load waits until another node has its slots, because it would \
         empty its replicas (EMPTY_RESTART_GUARD in `muster status`). Where nobody can be elected any more and what \
         the replicas hold may be lost, --even-if-empty overrules that, for this one start. It takes the role \
         destroyer and the typed name, and where the coordinator wants two persons, a second one.",
     examples: "EXAMPLES:
+  muster start orders
+  muster start orders --host server1
   muster start orders --instance server1:7000
   muster start orders --instance server1:7000 --even-if-empty --confirm server1:7000
 
-JSON: {\"cluster\", \"instance\", \"running\": true when it ran already}",
+JSON: as of `muster stop`; with --even-if-empty:
+      {\"cluster\", \"instance\", \"running\": true when it ran already}",
 };
 
 /// `muster status`.
@@ -194,7 +241,8 @@ pub const STATUS: Help = Help {
   muster status orders --watch
   muster status orders --output json | jq -r '.instances[] | select(.role == \"master\") | .address'
 
-JSON: {\"cluster\", \"incarnation\", \"state\", \"rotation\": what it waits for or null,
+JSON: {\"cluster\", \"incarnation\", \"state\": \"forming|formed|cancelling|stopped\",
+       \"rotation\": what it waits for or null, \"roll\": the same of a stop, start or restart,
        \"issues\": [...], \"hosts\": [...],
        \"instances\": [{\"host\", \"address\", \"port\", \"pid\", \"node_id\",
         \"role\": \"master|replica\", \"master\": node id or null, \"slots\": \"0-5460\",
@@ -256,9 +304,9 @@ JSON: {\"operations\": [{\"id\", \"kind\", \"cluster\", \"phase\", \"message\",
 pub const OP: Help = Help {
     about: "Look at one operation, or direct it.\n\n\
         `watch` shows every event from the first on and ends with the operation: 0 if it is done, 1 if it \
-        was cancelled or needs an operator. It reconnects when the coordinator restarts. `cancel` is refused \
-        once the cluster is formed; of a rotation, once the new credentials are in use: passwords are from \
-        SWITCH on, certificates from `muster credentials finish` on.",
+        was cancelled or needs an operator. It reconnects when the coordinator restarts. `cancel` of a bootstrap is \
+        refused once the cluster is formed; of a rotation, once the new credentials are in use: passwords are from \
+        SWITCH on, certificates from `muster credentials finish` on. A stop, start or restart ends where it is.",
     examples: "EXAMPLES:
   muster op show 0199a2b4-0000-7000-8000-000000000001
   muster op watch 0199a2b4-0000-7000-8000-000000000001

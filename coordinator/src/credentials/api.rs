@@ -20,6 +20,7 @@ use super::{
     step::{Step, line, step},
 };
 use crate::{
+    admin::roll,
     caller::Caller,
     keeper::{Said, Shared},
     ledger::{ClusterRecord, LedgerError, OpState, OperationRecord, Write, unix_ms},
@@ -76,6 +77,7 @@ pub fn rotate(
     if let Some(rotation) = credentials.rotation {
         return Err(busy(name, rotation));
     }
+    roll::busy(&record)?;
     let id = OperationId(Uuid::now_v7());
     let next = begin(&record, credentials, kind, id)?;
     let Some(rotation) = next.rotation else { return Err(none(&record)) };
@@ -271,7 +273,8 @@ fn not_drawn(record: &ClusterRecord, user: &str) -> Failure {
     Failure::new(Reason::UnknownUser, message)
 }
 
-fn busy(name: &ClusterName, rotation: Rotation) -> Failure {
+/// It rotates.
+pub fn busy(name: &ClusterName, rotation: Rotation) -> Failure {
     let id = rotation.operation;
     let message = format!("cluster {name} rotates, in operation {id}: {rotation}");
     let hint = match rotation.stage {

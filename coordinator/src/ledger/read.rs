@@ -2,11 +2,11 @@
 
 use muster_proto::{ClusterName, HostName, OperationId, Sha256, Spec, wire};
 use prost::Message as _;
-use rusqlite::{OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{
     ClusterRecord, EventRecord, Ledger, LedgerError, OpState, OperationRecord, credentials, damaged, document_place,
-    signed, unsigned,
+    rolls, signed, unsigned,
 };
 use crate::{blueprint::Blueprint, formation::Goal, seal::Seal};
 
@@ -62,14 +62,15 @@ impl Ledger {
         let connection = self.lock();
         let mut statement = connection.prepare_cached(&format!("{CLUSTER} ORDER BY name"))?;
         let rows = statement.query_map([], cluster_row)?.collect::<std::result::Result<Vec<_>, _>>()?;
-        rows.into_iter().map(|row| cluster(row, &self.seal)).collect()
+        rows.into_iter().map(|row| cluster(row, &self.seal, &connection)).collect()
     }
 
     /// One cluster.
     pub fn cluster(&self, name: &ClusterName) -> Result<Option<ClusterRecord>> {
         let connection = self.lock();
         let mut statement = connection.prepare_cached(&format!("{CLUSTER} WHERE name = ?1"))?;
-        statement.query_row([name.as_str()], cluster_row).optional()?.map(|row| cluster(row, &self.seal)).transpose()
+        let row = statement.query_row([name.as_str()], cluster_row).optional()?;
+        row.map(|row| cluster(row, &self.seal, &connection)).transpose()
     }
 
     /// Operations, newest first; of one cluster, or of all.
@@ -94,12 +95,14 @@ impl Ledger {
     }
 
     fn with_phases(&self, row: OperationRow) -> Result<OperationRecord> {
+        let id: OperationId = row.0.parse().map_err(damaged)?;
+        let hand_overs = self.roll(id)?.map(|roll| roll.hand_overs).unwrap_or_default();
         let connection = self.lock();
         let mut statement =
             connection.prepare_cached("SELECT phase, micros FROM phases WHERE operation = ?1 ORDER BY nth")?;
         let phases = statement.query_map([&row.0], |row| Ok((row.get(0)?, unsigned(row.get(1)?))))?;
         let phases = phases.collect::<std::result::Result<Vec<_>, _>>()?;
-        operation(row, phases)
+        Ok(OperationRecord { hand_overs, ..operation(row, phases)? })
     }
 
     /// Events of an operation after a sequence number.
@@ -143,8 +146,9 @@ fn cluster_row(row: &Row) -> rusqlite::Result<ClusterRow> {
     Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
 }
 
-fn cluster(row: ClusterRow, seal: &Seal) -> Result<ClusterRecord> {
+fn cluster(row: ClusterRow, seal: &Seal, connection: &Connection) -> Result<ClusterRecord> {
     let (spec, blueprint, goal, formed, operation, name, sealed) = row;
+    let (duties, roll) = rolls::of(connection, &name)?;
     let spec = wire::Spec::decode(spec.as_slice()).map_err(damaged)?;
     Ok(ClusterRecord {
         spec: Spec::try_from(spec).map_err(damaged)?,
@@ -153,6 +157,8 @@ fn cluster(row: ClusterRow, seal: &Seal) -> Result<ClusterRecord> {
         formed_ms: formed.map(unsigned),
         operation: operation.parse().map_err(damaged)?,
         credentials: sealed.map(|sealed| credentials::open(seal, &name, &sealed)).transpose()?,
+        duties,
+        roll,
     })
 }
 
@@ -185,5 +191,6 @@ fn operation(row: OperationRow, phases: Vec<(String, u64)>) -> Result<OperationR
         ended_ms: ended.map(unsigned),
         phases,
         last_seq: last_seq.map_or(0, unsigned),
+        hand_overs: Vec::new(),
     })
 }

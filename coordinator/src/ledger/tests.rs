@@ -33,6 +33,7 @@ fn operation(nth: u128, cluster: &str) -> OperationRecord {
         started_ms: 1000,
         ended_ms: None,
         phases: Vec::new(),
+        hand_overs: Vec::new(),
         last_seq: 0,
     }
 }

@@ -106,6 +106,7 @@ impl<'a> Write<'a> {
             return Err(damaged(format!("{cluster} is formed and cannot be forgotten")));
         }
         self.0.execute("DELETE FROM credentials WHERE cluster = ?1", [cluster.as_str()])?;
+        self.0.execute("DELETE FROM duties WHERE cluster = ?1", [cluster.as_str()])?;
         Ok(())
     }
 

@@ -16,9 +16,10 @@ fn host(name: &str) -> HostName {
 fn a_host_is_told_of_every_cluster_that_names_it_and_of_no_other() {
     let (orders, mut carts) = (blueprint(), drawn(&Case::new(&[1, 1, 1], 0)));
     carts.cluster = "carts".parse().unwrap();
+    let none = Duties::new();
     let told = [
-        Told { blueprint: &orders, goal: Goal::Running, formed: true, access: None },
-        Told { blueprint: &carts, goal: Goal::Prepared, formed: false, access: None },
+        Told { blueprint: &orders, goal: Goal::Running, formed: true, duties: &none, access: None },
+        Told { blueprint: &carts, goal: Goal::Prepared, formed: false, duties: &none, access: None },
     ];
     let hosts = ["server1", "server3", "server9"].map(host);
     let wishes = assignments(&hosts, &told);
@@ -37,7 +38,7 @@ fn every_goal_is_a_wish_for_every_instance() {
     let blueprint = blueprint();
     let cases = [(Goal::Prepared, Want::Prepared), (Goal::Running, Want::Running), (Goal::SetAside, Want::SetAside)];
     for (goal, want) in cases {
-        let told = Told { blueprint: &blueprint, goal, formed: false, access: None };
+        let told = Told { blueprint: &blueprint, goal, formed: false, duties: &Duties::new(), access: None };
         let wishes = assignments(&blueprint.hosts(), &[told]);
         let wants: Vec<_> = wishes.values().flat_map(|wish| &wish.clusters[0].instances).map(|one| one.want).collect();
         assert_eq!(wants, [want; 6]);

@@ -3,7 +3,7 @@
 use muster_proto::wire::{Operation, OperationEvent, OperationState, PhaseTime};
 use serde::Serialize;
 
-use super::{age, moment, plan::PlanJson, table, took};
+use super::{age, moment, plan::PlanJson, roll::HandedOverJson, table, took};
 
 /// All operations, for scripts.
 #[derive(Debug, Clone, Serialize)]
@@ -40,6 +40,7 @@ pub struct OperationJson {
     ended_unix_ms: Option<u64>,
     phases: Vec<PhaseJson>,
     last_seq: u64,
+    hand_overs: Vec<HandedOverJson>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -88,6 +89,7 @@ impl From<&Operation> for OperationJson {
             ended_unix_ms: Some(operation.ended_unix_ms).filter(|ended| *ended > 0),
             phases: operation.phases.iter().map(phase).collect(),
             last_seq: operation.last_seq,
+            hand_overs: operation.hand_overs.iter().map(HandedOverJson::from).collect(),
         }
     }
 }
@@ -221,6 +223,7 @@ pub(crate) mod tests {
             ended_unix_ms: 1_795_384_802_345,
             phases: [("CONFIGURE", 61_000), ("START", 190_000), ("VERIFY", 2_040_000)].map(phase).into(),
             last_seq: 9,
+            hand_overs: vec![],
         }
     }
 
@@ -270,7 +273,8 @@ pub(crate) mod tests {
                 "started_unix_ms": 1795384800000,
                 "ended_unix_ms": null,
                 "phases": [],
-                "last_seq": 9
+                "last_seq": 9,
+                "hand_overs": []
               }
             }
         "#]]

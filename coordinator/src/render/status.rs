@@ -35,6 +35,7 @@ struct ClusterJson {
     instances: u32,
     formed_unix_ms: Option<u64>,
     rotation: Option<String>,
+    roll: Option<String>,
 }
 
 /// A cluster's status, for scripts.
@@ -45,6 +46,7 @@ pub struct StatusJson {
     incarnation: u64,
     state: String,
     rotation: Option<String>,
+    roll: Option<String>,
     instances: Vec<InstanceJson>,
     issues: Vec<FindingJson>,
     hosts: Vec<hosts::HostJson>,
@@ -86,6 +88,7 @@ impl From<&[Cluster]> for ClustersJson {
             instances: cluster.instances,
             formed_unix_ms: Some(cluster.formed_unix_ms).filter(|formed| *formed > 0),
             rotation: some(&cluster.rotation),
+            roll: some(&cluster.roll),
         };
         Self { clusters: clusters.iter().map(one).collect() }
     }
@@ -100,6 +103,7 @@ impl From<&GetStatusResponse> for StatusJson {
             incarnation: cluster.incarnation,
             state: cluster.state,
             rotation: some(&cluster.rotation),
+            roll: some(&cluster.roll),
             instances: seen(answer).iter().map(InstanceJson::from).collect(),
             issues: finding::json(&answer.issues),
             hosts: answer.hosts.iter().map(hosts::HostJson::from).collect(),
@@ -186,6 +190,7 @@ impl Seen {
             Wire::Starting => InstanceState::Starting,
             Wire::Running => InstanceState::Running,
             Wire::Stopping => InstanceState::Stopping,
+            Wire::Stopped => InstanceState::Stopped,
             Wire::Down => InstanceState::Down,
             Wire::Blocked => InstanceState::Blocked,
             Wire::Unknown | Wire::Unspecified => InstanceState::Unknown,
@@ -287,7 +292,9 @@ fn heading(answer: &GetStatusResponse, seen: &[Seen]) -> String {
         count(seen.len(), "instance"),
         if answer.issues.is_empty() { "no issues".to_owned() } else { count(answer.issues.len(), "issue") },
     );
-    some(&cluster.rotation).map_or(line.clone(), |rotation| format!("{line}Rotation: {rotation}\n"))
+    let under_way = [("Rotation", &cluster.rotation), ("Under way", &cluster.roll)];
+    let said = under_way.iter().filter(|(_, text)| !text.is_empty()).map(|(what, text)| format!("{what}: {text}\n"));
+    format!("{line}{}", said.collect::<String>())
 }
 
 /// The master of each shard first: not the planned one but the one that is.

@@ -18,6 +18,7 @@ use crate::{
     inventory::Session,
     keeper::Shared,
     ledger::{ClusterRecord, Ledger, OperationRecord},
+    rolling::Duties,
     seal::{self, Seal},
 };
 
@@ -39,7 +40,16 @@ pub fn formed(spec: &Spec, blueprint: Blueprint) -> ClusterRecord {
     let authority = issued.then(|| Authority::generate(name, 1_700_000_000).unwrap());
     let credentials = Credentials::draw(spec, blueprint.incarnation, authority, seal::random).unwrap();
     let operation = OperationId(Uuid::nil());
-    ClusterRecord { spec: spec.clone(), blueprint, goal: Goal::Running, formed_ms: Some(1), operation, credentials }
+    ClusterRecord {
+        spec: spec.clone(),
+        blueprint,
+        goal: Goal::Running,
+        formed_ms: Some(1),
+        operation,
+        credentials,
+        duties: Duties::new(),
+        roll: None,
+    }
 }
 
 impl Fleet {

@@ -109,12 +109,13 @@ impl TryFrom<wire::NodeView> for NodeView {
     }
 }
 
-const STATES: [(InstanceState, wire::InstanceState); 8] = [
+const STATES: [(InstanceState, wire::InstanceState); 9] = [
     (InstanceState::Absent, wire::InstanceState::Absent),
     (InstanceState::Prepared, wire::InstanceState::Prepared),
     (InstanceState::Starting, wire::InstanceState::Starting),
     (InstanceState::Running, wire::InstanceState::Running),
     (InstanceState::Stopping, wire::InstanceState::Stopping),
+    (InstanceState::Stopped, wire::InstanceState::Stopped),
     (InstanceState::Down, wire::InstanceState::Down),
     (InstanceState::Blocked, wire::InstanceState::Blocked),
     (InstanceState::Unknown, wire::InstanceState::Unknown),
@@ -137,6 +138,7 @@ impl From<&InstanceStatus> for wire::InstanceStatus {
             life: status.life.0,
             node_id: status.node_id.to_string(),
             account: Some(wire::Account::from(&status.account)),
+            run: status.run,
         }
     }
 }
@@ -184,6 +186,7 @@ impl TryFrom<wire::InstanceStatus> for InstanceStatus {
             life: Life(status.life),
             node_id: word("node_id", &status.node_id)?,
             account: status.account.map(Account::from).unwrap_or_default(),
+            run: status.run,
         })
     }
 }

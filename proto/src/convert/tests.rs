@@ -84,6 +84,8 @@ fn assignment_at(ports: Vec<Port>) -> impl Strategy<Value = ClusterAssignment> {
             port: *port,
             node_id: member.node_id,
             life: Life(life),
+            run: life,
+            all_stopped: life == 1,
             want,
         };
         ClusterAssignment {
@@ -184,6 +186,7 @@ fn status() -> impl Strategy<Value = InstanceStatus> {
                 life,
                 node_id,
                 account,
+                run: life.0,
             }
         },
     )
@@ -282,6 +285,7 @@ fn good() -> wire::HostAssignment {
         node_id: id.into(),
         life: 1,
         want: wire::Want::Running.into(),
+        ..wire::InstanceAssignment::default()
     };
     let cluster = wire::ClusterAssignment {
         cluster: "orders".into(),

@@ -18,6 +18,7 @@ fn clap_finds_nothing_wrong_with_it() {
 fn commands_are_read() {
     let cluster = || "orders".parse::<ClusterName>().unwrap();
     let id = || "42".to_owned();
+    let whole = || Which { cluster: cluster(), host: None, instance: None, dry_run: false };
     let cases = [
         ("muster hosts", Command::Hosts { facts: false }),
         ("muster plan a.toml", Command::Plan { file: "a.toml".into(), why: false }),
@@ -28,12 +29,27 @@ fn commands_are_read() {
         ("muster check orders", Command::Check { cluster: cluster() }),
         (
             "muster start orders --instance h1:7000",
-            Command::Start {
-                cluster: cluster(),
-                instance: "h1:7000".parse().unwrap(),
+            Command::Start(Start {
+                which: Which { instance: "h1:7000".parse().ok(), ..whole() },
                 even_if_empty: false,
                 confirm: None,
-            },
+                yes: false,
+            }),
+        ),
+        (
+            "muster stop orders --host h1 --yes",
+            Command::Stop(Stop {
+                which: Which { host: "h1".parse().ok(), ..whole() },
+                consent: Consent { yes: true, confirm: None },
+            }),
+        ),
+        (
+            "muster restart orders --give-back --confirm orders",
+            Command::Restart(Restart {
+                which: whole(),
+                give_back: true,
+                consent: Consent { yes: false, confirm: Some("orders".into()) },
+            }),
         ),
         ("muster agent ps h1", Command::Agent(AgentCommand::Ps { host: "h1".parse().ok() })),
         ("muster events --last 7", Command::Events { cluster: None, host: None, last: 7 }),

@@ -71,6 +71,7 @@ pub(crate) fn healthy() -> GetStatusResponse {
             instances: 6,
             cluster_id: "c0ffee".into(),
             formed_unix_ms: 1_795_384_802_345,
+            roll: String::new(),
             rotation: String::new(),
         }),
         instances: vec![
@@ -207,6 +208,7 @@ fn a_status_is_a_document() {
           "incarnation": 1,
           "state": "formed",
           "rotation": null,
+          "roll": null,
           "instances": [
             {
               "host": "server1",

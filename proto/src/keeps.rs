@@ -1,8 +1,10 @@
 //! What a server keeps of its data by itself, which is what a restart may lean on.
 
-use muster_proto::Setting;
+use crate::Setting;
 
-use super::redis::DEFAULTS;
+/// What Muster writes into a redis.conf unless the operator has a line with the same key. `cluster-node-timeout` is not
+/// among them: the server's own default of 15000 ms is meant.
+pub const DEFAULTS: &[(&str, &str)] = &[("appendonly", "yes")];
 
 /// The files that are as new as the data set, or as old as the operator has chosen. Others may lie beside them: every
 /// replica's first sync leaves an RDB behind, and nothing ever brings that up to date.
@@ -16,18 +18,20 @@ pub enum Keeps {
     Nothing,
 }
 
-/// What the settings say; the last line of a key counts.
-pub fn keeps(settings: &[Setting]) -> Keeps {
-    let last = |wanted: &str| {
-        let own = settings.iter().map(|setting| (setting.key.as_str(), setting.value.as_str()));
-        let value = DEFAULTS.iter().copied().chain(own).rfind(|(key, _)| *key == wanted)?.1;
-        Some(value.trim_matches(['"', '\'']).to_ascii_lowercase())
-    };
-    match (last("appendonly").as_deref(), last("save").as_deref()) {
-        (Some("yes"), _) => Keeps::Log,
-        (_, Some("")) => Keeps::Nothing,
-        // Without a line for it, servers of every version make snapshots.
-        (_, Some(_) | None) => Keeps::Snapshots,
+impl Keeps {
+    /// What the settings say; the last line of a key counts.
+    pub fn of(settings: &[Setting]) -> Self {
+        let last = |wanted: &str| {
+            let own = settings.iter().map(|setting| (setting.key.as_str(), setting.value.as_str()));
+            let value = DEFAULTS.iter().copied().chain(own).rfind(|(key, _)| *key == wanted)?.1;
+            Some(value.trim_matches(['"', '\'']).to_ascii_lowercase())
+        };
+        match (last("appendonly").as_deref(), last("save").as_deref()) {
+            (Some("yes"), _) => Self::Log,
+            (_, Some("")) => Self::Nothing,
+            // Without a line for it, servers of every version make snapshots.
+            (_, Some(_) | None) => Self::Snapshots,
+        }
     }
 }
 
@@ -48,7 +52,7 @@ mod tests {
         ];
         for (lines, expected) in cases {
             let setting = |(key, value): &(&str, &str)| Setting { key: (*key).into(), value: (*value).into() };
-            assert_eq!(keeps(&lines.iter().map(setting).collect::<Vec<_>>()), expected, "{lines:?}");
+            assert_eq!(Keeps::of(&lines.iter().map(setting).collect::<Vec<_>>()), expected, "{lines:?}");
         }
     }
 }

@@ -1,0 +1,201 @@
+//! Roll: instances are stopped, started or restarted. Here it is checked, said what it would mean, and begun; the loop
+//! does it.
+
+use muster_proto::{
+    AccessRole, Member, NodeId, OperationId, Sha256,
+    access::Rule,
+    failure::{Failure, Reason},
+    wire,
+};
+use prost::Message as _;
+use uuid::Uuid;
+
+use super::operations;
+use crate::{
+    formation::Heard,
+    gate::Visit,
+    keeper::{Said, Shared},
+    ledger::{ClusterRecord, OpState, OperationRecord, Write},
+    rolling::{Kind, Outlook, Roll, outlook, summary, targets},
+    safeguard::store_failed,
+};
+
+/// Says what would be done, or begins it.
+pub fn roll(shared: &Shared, visit: &Visit, request: &wire::RollRequest) -> Result<wire::RollResponse, Failure> {
+    let kind = match request.kind() {
+        wire::RollKind::Stop => Kind::Stop,
+        wire::RollKind::Start => Kind::Start,
+        wire::RollKind::Restart => Kind::Restart,
+        wire::RollKind::Unspecified => return Err(Failure::invalid("kind: is none of stop, start and restart")),
+    };
+    if !request.preview && !(1..=64).contains(&request.request_id.len()) {
+        return Err(Failure::invalid("request_id: is not 1-64 characters"));
+    }
+    let asked = Sha256::of(&request.encode_to_vec());
+    let _sole = shared.decide();
+    if !request.preview
+        && let Some(answer) = answered(shared, &request.request_id, asked)?
+    {
+        return Ok(answer);
+    }
+    let record = shared.cluster(&request.cluster)?;
+    let heard = shared.inventory().heard(&record.blueprint, &shared.bars().map_err(store_failed)?);
+    let roll = draft(&record, request, kind, &heard)?;
+    if let Some(open) = record.roll.as_ref().filter(|open| open.asks_for(&roll)) {
+        let operation = operations::find(shared, &open.operation.to_string())?;
+        let steps = vec![format!("operation {} does that already", operation.id)];
+        let operation = Some(operations::wire_operation(&operation)).filter(|_| !request.preview);
+        return Ok(wire::RollResponse { operation, steps, ..wire::RollResponse::default() });
+    }
+    free(&record)?;
+    let outlook = outlook(&roll, &record.blueprint, &record.duties, &heard);
+    let answer = wire::RollResponse {
+        operation: None,
+        steps: outlook.steps.clone(),
+        consequences: outlook.consequences.clone(),
+        unserved: outlook.unserved,
+    };
+    if request.preview || outlook.idle {
+        return Ok(answer);
+    }
+    allowed(shared, visit, &record, &roll, &outlook)?;
+    let give_back = if request.give_back { outlook.masters } else { Default::default() };
+    let operation = begin(shared, visit, &record, Roll { give_back, ..roll }, &request.request_id, asked)?;
+    Ok(wire::RollResponse { operation: Some(operations::wire_operation(&operation)), ..answer })
+}
+
+/// What the same request was answered with before.
+fn answered(shared: &Shared, id: &str, asked: Sha256) -> Result<Option<wire::RollResponse>, Failure> {
+    let Some((before, operation)) = shared.ledger.request(id).map_err(store_failed)? else { return Ok(None) };
+    if before != asked {
+        return Err(Failure::new(Reason::RequestReused, "request_id: was used for another request")
+            .hint("draw a fresh request id for every new request"));
+    }
+    let operation = operations::find(shared, &operation.to_string())?;
+    let operation = Some(operations::wire_operation(&operation));
+    Ok(Some(wire::RollResponse { operation, ..wire::RollResponse::default() }))
+}
+
+/// The operation that is asked for.
+fn draft(record: &ClusterRecord, request: &wire::RollRequest, kind: Kind, heard: &Heard) -> Result<Roll, Failure> {
+    let is_meant = |member: &Member| {
+        (request.host.is_empty() || member.host.as_str() == request.host)
+            && (request.port == 0 || u32::from(member.port) == request.port)
+    };
+    let cluster = &record.blueprint.cluster;
+    if request.port != 0 && request.host.is_empty() {
+        return Err(Failure::invalid("port: says nothing without a host"));
+    }
+    if !record.blueprint.members.iter().any(is_meant) {
+        let port = if request.port == 0 { String::new() } else { format!(":{}", request.port) };
+        let message = format!("cluster {cluster} has no instance on {}{port}", request.host);
+        return Err(Failure::new(Reason::UnknownHost, message).hint(format!("muster status {cluster}")));
+    }
+    Ok(Roll {
+        operation: OperationId(Uuid::now_v7()),
+        kind,
+        targets: targets(kind, is_meant, &record.blueprint, &record.duties, heard),
+        even_if_unserved: request.even_if_unserved,
+        give_back: Default::default(),
+        errand: None,
+        hand_overs: Vec::new(),
+    })
+}
+
+/// One operation a cluster at a time.
+fn free(record: &ClusterRecord) -> Result<(), Failure> {
+    let name = &record.blueprint.cluster;
+    if record.formed_ms.is_none() {
+        let message = format!("cluster {name} is not formed: operation {} has it", record.operation);
+        return Err(Failure::new(Reason::OperationBusy, message).hint(format!("muster op watch {}", record.operation)));
+    }
+    if let Some(rotation) = record.credentials.as_ref().and_then(|credentials| credentials.rotation) {
+        return Err(crate::credentials::api::busy(name, rotation));
+    }
+    busy(record)
+}
+
+/// Refuses while instances of a cluster are stopped, started or restarted.
+pub(crate) fn busy(record: &ClusterRecord) -> Result<(), Failure> {
+    let Some(roll) = &record.roll else { return Ok(()) };
+    let (name, id) = (&record.blueprint.cluster, roll.operation);
+    let message = format!("operation {id} has cluster {name}: {}", roll.kind.word());
+    Err(Failure::new(Reason::OperationBusy, message).hint(format!("muster op watch {id}")))
+}
+
+fn allowed(
+    shared: &Shared,
+    visit: &Visit,
+    record: &ClusterRecord,
+    roll: &Roll,
+    outlook: &Outlook,
+) -> Result<(), Failure> {
+    if outlook.unserved && !roll.even_if_unserved {
+        let name = &record.blueprint.cluster;
+        let message = format!("{}; nothing was done", outlook.consequences.join("; "));
+        return Err(Failure::new(Reason::WouldNotServe, message).hint(format!(
+            "where that is meant: the same command with --confirm {name}; otherwise bring back a replica first: \
+             muster status {name}"
+        )));
+    }
+    if !outlook.loses {
+        return Ok(());
+    }
+    if !visit.caller.may(Rule::AtLeast(AccessRole::Destroyer)) {
+        let message = format!("{}; that takes the role destroyer", outlook.consequences.join("; "));
+        return Err(Failure::new(Reason::RoleTooLow, message));
+    }
+    let what =
+        format!("{} of cluster {}: {}", roll.kind.word(), record.blueprint.cluster, outlook.consequences.join("; "));
+    shared.take_two(visit, &what)
+}
+
+fn begin(
+    shared: &Shared,
+    visit: &Visit,
+    record: &ClusterRecord,
+    roll: Roll,
+    request_id: &str,
+    asked: Sha256,
+) -> Result<OperationRecord, Failure> {
+    let (id, cluster) = (roll.operation, &record.blueprint.cluster);
+    let of = record.blueprint.members.iter().filter(|member| roll.targets.contains_key(&member.node_id));
+    let names = of.map(Member::name).collect::<Vec<_>>().join(", ");
+    let (phase, message) = ("REPLICAS", summary(&roll, 0));
+    let operation = OperationRecord::begin(id, roll.kind.word(), cluster, phase, message);
+    let count = (0, roll.targets.len());
+    let said = Said { operation: id, state: OpState::Running, phase, message: &operation.message, count };
+    let after = ClusterRecord { roll: Some(roll.clone()), ..record.clone() };
+    let unserved = if roll.even_if_unserved { ", even if slots are served by nobody" } else { "" };
+    let detail = format!("{} of cluster {cluster}: {names}{unserved}; operation {id}", roll.kind.word());
+    let begun = shared.commit(&record.blueprint, Some(after), &said, |write: &Write| {
+        write.audit(&visit.caller, &visit.from, "Admin/Roll", &detail)?;
+        write.operation(&operation)?;
+        write.roll(cluster, &roll)?;
+        write.request(request_id, &asked, id)
+    });
+    let last_seq = begun.map_err(store_failed)?;
+    Ok(OperationRecord { last_seq, ..operation })
+}
+
+/// Ends it where it is. For whoever decides.
+pub fn cancel(shared: &Shared, record: &ClusterRecord, roll: &Roll) -> Result<(), Failure> {
+    let cluster = &record.blueprint.cluster;
+    let turned = |(id, run): &(&NodeId, &u64)| match record.duties.get(id) {
+        Some(duty) if roll.kind == Kind::Stop => duty.stopped,
+        Some(duty) => !duty.stopped && duty.run >= **run,
+        None => false,
+    };
+    let done = roll.targets.iter().filter(turned).count();
+    let undo = match roll.kind {
+        Kind::Stop if done > 0 => format!("; those that were stopped stay so: muster start {cluster}"),
+        _ => String::new(),
+    };
+    let message = format!("ended by an operator: {}{undo}", summary(roll, done));
+    let count = (done, roll.targets.len());
+    let said = Said { operation: roll.operation, state: OpState::Cancelled, phase: "CANCEL", message: &message, count };
+    let after = ClusterRecord { roll: None, ..record.clone() };
+    let ended = Roll { errand: None, ..roll.clone() };
+    shared.commit(&record.blueprint, Some(after), &said, |write| write.roll_ended(&ended)).map_err(store_failed)?;
+    Ok(())
+}
