@@ -27,7 +27,7 @@ pub struct Record {
     pub boot_id: String,
     /// Missing between intent and identity.
     pub identity: Option<Identity>,
-    /// The run (`InstanceAssignment::run`) that it was started for; missing in records of agents before there were runs.
+    /// The run (`InstanceAssignment::run`) that it was started for; missing in records from before there were runs.
     #[serde(default)]
     pub run: Option<u64>,
 }

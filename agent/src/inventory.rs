@@ -237,7 +237,7 @@ impl Instance {
         }
     }
 
-    /// `run` is the assigned one. A server of which it is not known for which it was started is taken to be of that one.
+    /// `run` is the assigned one. A server of which it is not known for which it was started is taken to be of that.
     fn look(&mut self, crowd: &Crowd, places: &[SocketAddr], run: u64) {
         let fresh = self.looked.as_ref().is_some_and(|(_, at)| at.elapsed() < LOOK_HOLDS);
         if self.process.is_some() && fresh {

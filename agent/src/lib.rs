@@ -2,8 +2,8 @@
 //!
 //! The whole program is one sentence: **inventory → reconcile → execute → report**. What is here, what to do about it,
 //! do it, say it. Only [`inventory`], [`execute`], [`survey`], [`process`], [`strangers`], [`tree`], [`talk`],
-//! [`hand_over`], [`watch`] and [`link`] touch the world; [`reconcile`], [`restart`], [`evidence`] and [`conf`] are functions of
-//! values.
+//! [`hand_over`], [`watch`] and [`link`] touch the world; [`reconcile`], [`restart`], [`evidence`] and [`conf`] are
+//! functions of values.
 //!
 //! The agent starts, adopts and stops redis-server processes of its own. It never stops one because it lost the
 //! coordinator, never touches a directory without its stamp, and never starts a second server in a directory.

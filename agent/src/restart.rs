@@ -189,8 +189,8 @@ const GUARDED: &str = "it was a master with replicas and has nothing to load: st
                        started as soon as another node is seen to own its slots (if none can be elected, then on one \
                        of its replicas: redis-cli cluster failover takeover; or, if what they hold may be lost: \
                        muster start --even-if-empty)";
-const REFUSED: &str = "the server refuses its conf, and would do so again: it is tried when it is told something new, when \
-                       redis-server is another, or when somebody asks for it (muster start)";
+const REFUSED: &str = "the server refuses its conf, and would do so again: it is tried when it is told something new, \
+                       when redis-server is another, or when somebody asks for it (muster start)";
 const SUCCEEDED: &str = "it was a master with replicas and has only a snapshot to load, which is older than what they \
                          hold: it waits up to a minute for a successor";
 

@@ -2,8 +2,9 @@
 //!
 //! What operators want of an instance beyond its blueprint is its [`Duty`]: stopped or not, and which run. Duties are
 //! told to hosts with the rest of their state, so what was begun is finished whoever dies meanwhile, and what is
-//! stopped stays so. A [`Roll`] is the operation that moves duties, one after the other, and [`next`] is its whole mind: a
-//! function of the duties and of what was last heard. Nothing else is remembered but a hand-over that was asked for.
+//! stopped stays so. A [`Roll`] is the operation that moves duties, one after the other, and [`next`](next()) is its
+//! whole mind: a function of the duties and of what was last heard. Nothing else is remembered but a hand-over that was
+//! asked for.
 //!
 //! The rules of a restart, in this order:
 //! 1. What does not run anyway is tried first; it costs nobody anything.
