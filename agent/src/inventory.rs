@@ -26,6 +26,10 @@ use crate::{
 /// How long a look at a directory holds while its server runs: nobody but us has a reason to change it.
 const LOOK_HOLDS: Duration = Duration::from_secs(1);
 
+/// A server that is silent for so long after it was started or found, or after it has answered, is not starting. Redis
+/// listens some 10 ms after exec, and says that it loads while it loads.
+const YOUNG: Duration = Duration::from_secs(10);
+
 /// Between two looks at the sizes of logs.
 const ROTATION: Duration = Duration::from_secs(10);
 
@@ -36,6 +40,8 @@ pub struct Instance {
     pub dir: InstanceDir,
     /// Its server, when there is one of ours.
     pub process: Option<Process>,
+    /// Since when we have that.
+    pub met: Instant,
     /// What is there, when it is not ours.
     pub other: Option<ProcessSeen>,
     /// What that is known by.
@@ -222,6 +228,7 @@ impl Instance {
         Self {
             dir,
             process: None,
+            met: Instant::now(),
             other: None,
             clues: Vec::new(),
             answer: Answer::Silent("not asked yet".into()),
@@ -250,7 +257,7 @@ impl Instance {
             (self.process, self.other) = match found {
                 Found::Nothing => (None, None),
                 Found::Ours(mut process) => {
-                    self.applied = None;
+                    (self.applied, self.met) = (None, Instant::now());
                     process.run.get_or_insert(run);
                     (Some(process), None)
                 }
@@ -273,6 +280,15 @@ impl Instance {
     /// The next look looks.
     pub fn forget_look(&mut self) {
         self.looked = None;
+    }
+
+    /// What it says, and where it says nothing, whether that is still no wonder.
+    fn answers(&self) -> Answer {
+        match (self.process.as_ref().and_then(Process::state), &self.answer) {
+            (Some(state @ ('T' | 't')), _) => Answer::Frozen(state),
+            (_, Answer::Silent(why)) if self.view.is_some() || self.met.elapsed() >= YOUNG => Answer::Hung(why.clone()),
+            (_, answer) => answer.clone(),
+        }
     }
 
     fn seen(&self, run: u64, stake: impl FnOnce(&Written) -> Stake) -> Seen {
@@ -309,7 +325,7 @@ impl Instance {
             path: self.dir.path(),
             socket: self.dir.socket(),
             process,
-            answer: self.answer.clone(),
+            answer: self.answers(),
             past,
             failed: self.failed.clone(),
             applied: self.applied,

@@ -161,6 +161,11 @@ impl Process {
         self.pid
     }
 
+    /// The state that the kernel says it is in, a letter of proc(5); none when it has just gone.
+    pub fn state(&self) -> Option<char> {
+        Some(procfs::process::Process::new(self.pid).ok()?.stat().ok()?.state)
+    }
+
     /// Ends when the process has ended; to be awaited apart from the process itself.
     #[allow(unsafe_code)]
     pub fn exit(&self) -> io::Result<impl Future<Output = ()> + Send + 'static> {

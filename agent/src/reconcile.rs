@@ -47,6 +47,10 @@ pub enum ProcessSeen {
 pub enum Answer {
     /// Not yet, or not any more; why.
     Silent(String),
+    /// It lives, has had the time to answer, and does not; why.
+    Hung(String),
+    /// It cannot: the kernel says that it does not run (`T` or `t` of /proc/PID/stat).
+    Frozen(char),
     /// It loads its data set.
     Loading,
     /// It answers.
@@ -230,6 +234,15 @@ pub fn stamp_of(cluster: &ClusterAssignment, instance: &InstanceAssignment) -> S
     }
 }
 
+/// It holds its lock and its data, so it is neither killed nor replaced: it may have been stopped for a reason, and
+/// goes on where it was.
+fn frozen(pid: i32, state: char) -> Verdict {
+    Verdict::blocked(match state {
+        't' => format!("pid {pid} is held by a debugger (state t), and goes on when that lets go of it"),
+        _ => format!("pid {pid} is stopped by a signal (state {state}): kill -CONT {pid}"),
+    })
+}
+
 struct Case<'a> {
     cluster: &'a ClusterAssignment,
     instance: &'a InstanceAssignment,
@@ -393,6 +406,11 @@ impl Case<'_> {
             Answer::View(_) => self.adjusted(pid),
             Answer::Loading => Verdict::wait(InstanceState::Starting, "loading its data set"),
             Answer::Silent(why) => Verdict::wait(InstanceState::Starting, format!("does not answer: {why}")),
+            Answer::Hung(why) => {
+                let why = format!("pid {pid} lives, is left alone, and does not answer: {why}");
+                Verdict::wait(InstanceState::Starting, why).called(Condition::Silent)
+            }
+            Answer::Frozen(state) => frozen(pid, *state).called(Condition::Frozen),
         }
     }
 

@@ -54,7 +54,8 @@ pub fn answered(status: &mut InstanceStatus, answer: &Answer) {
             status.view = Some(NodeView::clone(view));
         }
         Answer::Loading => status.reason = "loading its data set".into(),
-        Answer::Silent(why) => status.reason = format!("does not answer: {why}"),
+        Answer::Silent(why) | Answer::Hung(why) => status.reason = format!("does not answer: {why}"),
+        Answer::Frozen(state) => status.reason = format!("does not run (state {state})"),
     }
 }
 

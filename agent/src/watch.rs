@@ -44,7 +44,7 @@ impl Expected {
             // second.
             Answer::View(_) if self.formed => CALM,
             Answer::View(view) if self.settled(view) => CALM,
-            Answer::View(_) | Answer::Loading | Answer::Silent(_) => SETTLING,
+            Answer::View(_) | Answer::Loading | Answer::Silent(_) | Answer::Hung(_) | Answer::Frozen(_) => SETTLING,
         }
     }
 

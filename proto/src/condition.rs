@@ -19,6 +19,10 @@ pub enum Condition {
     Guarded,
     /// It runs, and does not take its new users or certificates.
     Unadjusted,
+    /// Its process is stopped by a signal or held by a debugger. Whoever did that undoes it.
+    Frozen,
+    /// Its process lives, has had the time to answer, and does not.
+    Silent,
     /// Somebody else has its port or its directory.
     Foreign,
     /// What holds its lock is not provably ours.
@@ -26,7 +30,7 @@ pub enum Condition {
 }
 
 impl Condition {
-    const ALL: [(Self, &'static str); 9] = [
+    const ALL: [(Self, &'static str); 11] = [
         (Self::Booting, "BOOTING"),
         (Self::Barred, "HOST_BARRED"),
         (Self::Backoff, "BACKOFF"),
@@ -34,6 +38,8 @@ impl Condition {
         (Self::ConfError, "CONF_ERROR"),
         (Self::Guarded, "EMPTY_RESTART_GUARD"),
         (Self::Unadjusted, "NOT_ADJUSTED"),
+        (Self::Frozen, "FROZEN"),
+        (Self::Silent, "NOT_ANSWERING"),
         (Self::Foreign, "FOREIGN_PROCESS"),
         (Self::Unrecognised, "UNKNOWN_PROCESS"),
     ];
@@ -45,7 +51,7 @@ impl Condition {
 
     /// Whether something is tried again by itself; otherwise it is only looked at again.
     pub fn is_tried(self) -> bool {
-        !matches!(self, Self::Foreign | Self::Unrecognised | Self::Barred)
+        !matches!(self, Self::Frozen | Self::Silent | Self::Foreign | Self::Unrecognised | Self::Barred)
     }
 
     /// From the code; none for one that a newer agent knows.

@@ -21,7 +21,7 @@ impl Instance {
     /// A server of it was started.
     pub(super) fn began(&mut self, process: process::Process) {
         self.clues = evidence::born(process.pid());
-        self.process = Some(process);
+        (self.process, self.met) = (Some(process), Instant::now());
         self.answer = Answer::Silent("it has just been started".into());
         self.view = None;
         (self.past.stillborn, self.past.urged) = (None, false);

@@ -87,6 +87,8 @@ fn processes() -> Vec<(&'static str, ProcessSeen)> {
 fn answers() -> Vec<(&'static str, Answer)> {
     vec![
         ("silent", Answer::Silent("connection refused".into())),
+        ("hung", Answer::Hung("no answer within 5 s".into())),
+        ("frozen", Answer::Frozen('T')),
         ("loading", Answer::Loading),
         ("answers", Answer::View(Box::new(view()))),
     ]
