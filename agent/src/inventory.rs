@@ -267,6 +267,11 @@ impl Instance {
         }
     }
 
+    /// When it last answered; when we met it, before that.
+    pub fn heard(&self) -> Instant {
+        self.view.as_ref().map_or(self.met, |(_, at)| *at)
+    }
+
     /// Whose its process is, in a word.
     pub fn standing(&self) -> &'static str {
         match (&self.process, &self.other) {

@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::binary::Binary;
+use self::{binary::Binary, herald::Herald};
 use crate::{
     certify::{Certificates, Certifier},
     config::Config,
@@ -39,12 +39,14 @@ use crate::{
     reconcile::{self, Answer, Rules, Step, Verdict},
     report,
     restart::Word,
+    shortage::Shortage,
     tasks::Tasks,
     watch::{self as watching, Expected},
 };
 
 mod binary;
 mod care;
+mod herald;
 
 /// The longest time without a pass.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -99,9 +101,9 @@ pub struct Keeper {
     refusal: Option<String>,
     /// What could not be kept for want of disk, and when that was tried. Nobody sends it again while the stream lasts.
     unkept: Option<(wire::Desired, Instant)>,
-    /// The kernel's count of processes killed for lack of memory, as it was at the last pass.
-    oom_kills: u64,
+    shortage: Shortage,
     diary: Diary,
+    herald: Herald,
     /// Held as long as we live: one agent to a base directory.
     _lock: File,
 }
@@ -182,8 +184,9 @@ impl Keeper {
             received,
             refusal: None,
             unkept: None,
-            oom_kills: process::oom_kills(),
+            shortage: Shortage::new(process::oom_kills()),
             diary,
+            herald: Herald::new(),
             _lock: lock,
         })
     }
@@ -199,7 +202,8 @@ impl Keeper {
             tokio::spawn(certifier.run(shutdown.clone()));
         }
         self.passes().await;
-        self.notify(&[NotifyState::Ready]);
+        let summary = report::summary(&self.config, &self.verdicts);
+        self.herald.say(&[NotifyState::Ready, NotifyState::Status(&summary)]);
         let mut due = Instant::now() + self.patience();
         loop {
             let mut news = tokio::select! {
@@ -217,23 +221,17 @@ impl Keeper {
             if news {
                 self.passes().await;
                 // A loop that hangs does not say so, and is bitten by systemd's watchdog.
-                self.notify(&[NotifyState::Watchdog]);
+                self.herald.beat(&report::summary(&self.config, &self.verdicts));
                 due = Instant::now() + self.patience();
             }
         }
-        self.notify(&[NotifyState::Stopping]);
+        self.herald.say(&[NotifyState::Stopping]);
         tracing::info!("stopping; the redis-servers go on");
-    }
-
-    /// Tells systemd, and how things are besides; nothing where there is none.
-    fn notify(&self, states: &[NotifyState]) {
-        let summary = report::summary(&self.config, &self.verdicts);
-        let _ = sd_notify::notify(&[states, &[NotifyState::Status(&summary)]].concat());
     }
 
     fn reload(&mut self, written: Config) {
         if let Ok(now) = NotifyState::monotonic_usec_now() {
-            let _ = sd_notify::notify(&[NotifyState::Reloading, now]);
+            self.herald.say(&[NotifyState::Reloading, now]);
         }
         let (config, fixed) = self.config.reloaded(written);
         tracing::info!("read the config again: {config}");
@@ -241,7 +239,7 @@ impl Keeper {
             tracing::warn!("{} changed, and will be so when muster-agent is started anew", fixed.join(", "));
         }
         self.config = config;
-        let _ = sd_notify::notify(&[NotifyState::Ready]);
+        self.herald.say(&[NotifyState::Ready]);
     }
 
     fn patience(&self) -> Duration {
@@ -324,8 +322,11 @@ impl Keeper {
     }
 
     fn exited(&mut self, port: Port, pid: i32) {
-        let (now, short) = (self.inventory.now(), process::oom_kills() > self.oom_kills);
-        let Some(text) = self.inventory.instance(port).ended(pid, now, short) else { return };
+        self.shortage.look(process::oom_kills());
+        let now = self.inventory.now();
+        let instance = self.inventory.instance(port);
+        let short = self.shortage.since(instance.heard());
+        let Some(text) = instance.ended(pid, now, short) else { return };
         tracing::warn!(%port, "the server has ended: {text}");
         self.note("ended", port, text, None);
     }
@@ -347,7 +348,7 @@ impl Keeper {
             self.inventory.reconsider();
         }
         self.inventory.rotate_logs(self.config.redis_log);
-        self.oom_kills = process::oom_kills();
+        self.shortage.look(process::oom_kills());
         let assignment = self.assignment.borrow().clone();
         let seen = self.inventory.look(&assignment);
         self.watch_servers(&assignment);

@@ -36,6 +36,7 @@ pub mod report;
 pub mod restart;
 #[cfg(test)]
 mod samples;
+pub mod shortage;
 pub mod smoke;
 pub mod strangers;
 pub mod survey;
