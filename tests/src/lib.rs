@@ -17,7 +17,8 @@
 //! Waits are on levels ([`eventually`]): a deadline, and the last reason when it passes. Nothing sleeps.
 //!
 //! Reading order: [`world`], [`daemon`], [`status`], [`redis`], [`stranger`], [`wait`], [`processes`], [`subnet`],
-//! [`binaries`], [`cli`], [`admin`], [`client`]; for refusals [`tree`], [`mount`], [`network`], [`api`]; for trust [`fleet`], [`writer`].
+//! [`binaries`], [`cli`], [`admin`], [`client`]; for refusals [`tree`], [`mount`], [`network`], [`api`];
+//! for the kernel [`space`], [`memory`]; for trust [`fleet`], [`writer`].
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -33,10 +34,12 @@ pub mod cli;
 pub mod client;
 pub mod daemon;
 pub mod fleet;
+pub mod memory;
 pub mod mount;
 pub mod network;
 pub mod processes;
 pub mod redis;
+pub mod space;
 pub mod status;
 pub mod stranger;
 pub mod subnet;
@@ -51,8 +54,10 @@ pub use cli::Output;
 pub use client::Client;
 pub use daemon::Daemon;
 pub use fleet::{Credentials, Fleet};
+pub use memory::MemoryLimit;
 pub use mount::{ReadOnly, SmallDisk};
 pub use network::Network;
+pub use space::PidSpace;
 pub use status::{Instance, Status};
 pub use stranger::{ForeignRedis, Stranger};
 pub use tree::Before;

@@ -105,7 +105,8 @@ pub struct Process {
     pub parent: i32,
 }
 
-fn all() -> impl Iterator<Item = Process> {
+/// All of this machine, as far as /proc shows them.
+pub fn all() -> impl Iterator<Item = Process> {
     let entries = fs::read_dir("/proc").expect("/proc is mounted");
     entries.filter_map(|entry| look(entry.ok()?.file_name().to_str()?.parse().ok()?))
 }
@@ -122,6 +123,11 @@ fn parse(pid: i32, stat: &str) -> Option<Process> {
     let mut words = tail.split_ascii_whitespace();
     let zombie = matches!(words.next()?, "Z" | "X");
     Some(Process { pid, name: name.to_owned(), zombie, parent: words.next()?.parse().ok()? })
+}
+
+/// A living child of that one; any, where it has some.
+pub fn child_of(pid: i32) -> Option<Process> {
+    all().find(|process| process.parent == pid && !process.zombie)
 }
 
 /// Whether it is there and no zombie.

@@ -251,3 +251,13 @@ fn the_other_end_of_a_socket_is_known_by_the_kernel_and_not_by_its_name() {
     server.kill().unwrap();
     server.wait().unwrap();
 }
+
+/// Nobody waits for it, as where PID 1 does not: signal 0 succeeds, and it holds nothing any more.
+#[test]
+fn a_server_that_has_ended_and_that_nobody_buries_is_gone() {
+    let mut server = Running::of(SLEEP);
+    server.process.kill().unwrap();
+    until("its end", || server.process.state() == Some('Z'));
+    assert_eq!(found(&server.dir), "nothing");
+    server.end();
+}
