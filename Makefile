@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-stop test lint fmt bench fuzz proto-baseline check-clean
+.PHONY: help setup build demo demo-stop test lint fmt bench soak fuzz proto-baseline check-clean
 
 # The ports of the demo: six client ports from BASE_PORT on, their bus ports 10000 above, and the coordinator's.
 BASE_PORT ?= 7000
@@ -13,6 +13,9 @@ KEEP ?=
 # The bench: the biggest cluster it forms (6 and 30 are always there; 60 is the other that is meant), and how often.
 SIZE ?= 30
 RUNS ?= 3
+# The soak: what its faults are drawn from (the time, unless one is given; it is printed), and for how long.
+SEED ?= $(shell date +%s)
+MINUTES ?= 10
 # The fuzzing: which target (all, unless one is named; tests/fuzz/README.md), and for how long each.
 TARGET ?=
 SECONDS ?= 60
@@ -60,6 +63,10 @@ fmt: ## Format all Rust code
 bench: setup ## Muster against the same by hand, at 6 and 30 instances (SIZE=60 adds 60, RUNS=3)
 	cargo build --workspace --bins --release
 	target/release/bench --size "$(SIZE)" --runs "$(RUNS)" --json target/bench.json
+
+soak: setup ## Random kills and freezes under writing clients, and a verdict on every write (SEED=1 MINUTES=10)
+	cargo build --workspace --bins
+	target/debug/soak --seed "$(SEED)" --minutes "$(MINUTES)"
 
 fuzz: ## Every parser of outside input, driven by coverage (TARGET=spec: that one; SECONDS=600: for so long)
 	@tests/fuzz.sh "$(SECONDS)" "$(TARGET)"

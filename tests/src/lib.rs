@@ -18,7 +18,7 @@
 //!
 //! Reading order: [`world`], [`daemon`], [`status`], [`redis`], [`stranger`], [`wait`], [`processes`], [`subnet`],
 //! [`binaries`], [`cli`], [`admin`], [`client`]; for refusals [`tree`], [`mount`], [`network`], [`api`];
-//! for the kernel [`space`], [`memory`]; for trust [`fleet`], [`writer`].
+//! for the kernel [`space`], [`memory`], [`soak`]; for trust [`fleet`], [`writer`].
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -39,6 +39,7 @@ pub mod mount;
 pub mod network;
 pub mod processes;
 pub mod redis;
+pub mod soak;
 pub mod space;
 pub mod status;
 pub mod stranger;
