@@ -14,6 +14,12 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     parent.write(name, bytes, Access::ours(mode))
 }
 
+/// The same for what means nothing after the machine's next boot, without waiting for the disk.
+pub fn write_until_boot(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let (parent, name) = split(path)?;
+    parent.write_until_boot(name, bytes, Access::ours(mode))
+}
+
 /// Makes and syncs a file under its own name: for what is not in place yet.
 pub fn write_plain(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let (parent, name) = split(path)?;

@@ -86,7 +86,7 @@ pub enum SpawnError {
 
 impl Process {
     /// Starts the server that serves from that directory, for that run. Blocks for the time of a fork and two small
-    /// synced files.
+    /// files.
     pub fn spawn(dir: &InstanceDir, server: &Path, run_as: Option<&RunAs>, run: u64) -> Result<Self, SpawnError> {
         // Nothing of a server that runs is touched. That it still is so is proved by the child, which takes the lock.
         if !matches!(lock_holder(&dir.lock()), Ok(Holder::Nobody)) {
@@ -110,7 +110,7 @@ impl Process {
         let child = command.spawn().map_err(|error| match Errno::try_from(error) {
             Ok(Errno::EWOULDBLOCK) => {
                 // Whoever is there is recognised by what was written down about it.
-                if let Err(error) = before.and_then(|bytes| durable::write(&dir.record(), &bytes, 0o600)) {
+                if let Err(error) = before.and_then(|bytes| durable::write_until_boot(&dir.record(), &bytes, 0o600)) {
                     tracing::warn!(port = %dir.port(), %error, "cannot restore what was written down");
                 }
                 SpawnError::Locked(dir.lock())
@@ -194,8 +194,10 @@ impl Process {
 }
 
 impl Record {
+    /// Not synced: it has to outlive the agent, and not the kernel. After a boot of the machine whatever is there,
+    /// torn, old or nothing, is of another boot, and the lock is free. Syncs cost more than all the rest of a start.
     fn write(&self, path: &Path) -> io::Result<()> {
-        durable::write(path, &serde_json::to_vec(self).map_err(io::Error::other)?, 0o600)
+        durable::write_until_boot(path, &serde_json::to_vec(self).map_err(io::Error::other)?, 0o600)
     }
 
     fn read(path: &Path) -> Written {

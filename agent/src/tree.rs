@@ -287,23 +287,36 @@ impl Tree {
 
     /// Writes a file in it, in whole or not at all, replacing what was there at once.
     pub fn write(&self, name: &str, bytes: &[u8], access: Access) -> io::Result<()> {
+        self.swap(name, |temporary| self.replace(temporary, bytes, access))?;
+        self.sync()
+    }
+
+    /// The same for what means nothing after the machine's next boot: in whole or not at all for whoever looks, and not
+    /// waited for until the disk has it.
+    pub fn write_until_boot(&self, name: &str, bytes: &[u8], access: Access) -> io::Result<()> {
+        self.swap(name, |temporary| self.fill(temporary, bytes, access))
+    }
+
+    fn swap(&self, name: &str, make: impl FnOnce(&str) -> io::Result<File>) -> io::Result<()> {
         let temporary = format!(".{}.new", plain(name)?);
-        let replaced = self
-            .replace(&temporary, bytes, access)
-            .and_then(|_| Ok(rustix::fs::renameat(self, temporary.as_str(), self, name)?));
-        if replaced.is_err() {
+        let swapped = make(&temporary).and_then(|_| Ok(rustix::fs::renameat(self, temporary.as_str(), self, name)?));
+        if swapped.is_err() {
             let _ = self.remove(&temporary);
         }
-        replaced?;
-        self.sync()
+        swapped
     }
 
     /// Makes a file in it anew under its own name, with these bytes, and syncs it.
     pub fn replace(&self, name: &str, bytes: &[u8], access: Access) -> io::Result<File> {
+        let file = self.fill(name, bytes, access)?;
+        file.sync_all()?;
+        Ok(file)
+    }
+
+    fn fill(&self, name: &str, bytes: &[u8], access: Access) -> io::Result<File> {
         let mut file = self.fresh(name)?;
         file.write_all(bytes)?;
         give(file.as_fd(), access)?;
-        file.sync_all()?;
         Ok(file)
     }
 
