@@ -131,7 +131,8 @@ async fn look(talk: &mut Talk, from: NodeId) -> Result<Stand, String> {
             Ok(stand(&seen, &topology, from))
         }
         Answer::Loading => Ok(Stand::Unfit("it loads its data set".into())),
-        Answer::Silent(why) => Err(why),
+        Answer::Silent(why) | Answer::Hung(why) => Err(why),
+        Answer::Frozen(_) => Err("it is stopped by a signal".into()),
     }
 }
 

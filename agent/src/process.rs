@@ -94,7 +94,10 @@ impl Process {
         }
         let before = fs::read(dir.record());
         let mut record = Record { nonce: Uuid::new_v4(), boot_id: boot_id(), identity: None, run: Some(run) };
-        record.write(&dir.record()).map_err(|error| SpawnError::Intent(dir.record(), error))?;
+        // That a run has begun is known for good before it begins: some things hold for its first start alone.
+        let intent =
+            if written(dir).run() == Some(run) { record.write(&dir.record()) } else { record.engrave(&dir.record()) };
+        intent.map_err(|error| SpawnError::Intent(dir.record(), error))?;
         let lock = open_lock(&dir.lock()).map_err(|error| SpawnError::Open(dir.lock(), error))?;
         let home = dir.open().map_err(|error| SpawnError::Open(dir.path(), error))?;
         let output = dir.new_output(&home).map_err(|error| SpawnError::Open(dir.output(), error))?;
@@ -198,6 +201,11 @@ impl Record {
     /// torn, old or nothing, is of another boot, and the lock is free. Syncs cost more than all the rest of a start.
     fn write(&self, path: &Path) -> io::Result<()> {
         durable::write_until_boot(path, &serde_json::to_vec(self).map_err(io::Error::other)?, 0o600)
+    }
+
+    /// On the disk when it returns.
+    fn engrave(&self, path: &Path) -> io::Result<()> {
+        durable::write(path, &serde_json::to_vec(self).map_err(io::Error::other)?, 0o600)
     }
 
     fn read(path: &Path) -> Written {
