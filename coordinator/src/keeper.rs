@@ -361,7 +361,8 @@ impl Keeper {
     /// Takes a step. An operation that has ended by it is not driven any more.
     fn take(&mut self, step: Step, change: impl FnOnce(&Write) -> Result<(), LedgerError>) -> Result<(), LedgerError> {
         let (blueprint, operation) = (&step.record.blueprint, step.operation.id);
-        let count = (step.done, blueprint.members.len());
+        let rolled = step.record.roll.as_ref().filter(|roll| roll.operation == operation);
+        let count = (step.done, rolled.map_or(blueprint.members.len(), |roll| roll.targets.len()));
         let said = Said { operation, state: step.state, phase: step.phase, message: &step.message, count };
         self.shared.commit(blueprint, step.next, &said, change)?;
         if step.state.ended() {

@@ -39,6 +39,13 @@ const MASTERS: &str = "MASTERS";
 const SETTLE: &str = "SETTLE";
 const DONE: &str = "DONE";
 
+/// The sides of a hand-over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    From,
+    To,
+}
+
 /// A target whose turn has come, or has not.
 struct Targets<'a, 'b> {
     scene: &'b Scene<'a>,
@@ -64,11 +71,16 @@ impl<'a, 'b> Targets<'a, 'b> {
         unsure && !self.scene.is_replaced(place) && !self.roll.even_if_unserved
     }
 
-    /// Its last hand-over is done, and what it says of itself is older.
-    fn has_handed_over(&self, place: &Place) -> bool {
+    /// On which side it was of its last hand-over.
+    fn last_hand_over(&self, place: &Place) -> Option<Side> {
         let name = place.member.name();
-        let last = self.roll.hand_overs.iter().rfind(|done| done.from == name || done.to == name);
-        last.is_some_and(|done| done.from == name)
+        let last = self.roll.hand_overs.iter().rfind(|done| done.from == name || done.to == name)?;
+        Some(if last.from == name { Side::From } else { Side::To })
+    }
+
+    /// If it says that it serves slots, that is older than its hand-over.
+    fn has_handed_over(&self, place: &Place) -> bool {
+        self.last_hand_over(place) == Some(Side::From)
     }
 
     /// Its duty says so already.
@@ -121,8 +133,12 @@ pub fn next(roll: &Roll, blueprint: &Blueprint, duties: &Duties, heard: &Heard) 
     }
     if left.is_empty() {
         // It is not over before everybody has said what is so now.
-        let unseen = scene.places.iter().filter(|place| place.leads() && targets.has_handed_over(place));
-        next.waiting.extend(unseen.map(late));
+        let unseen = |place: &&Place| match targets.last_hand_over(place) {
+            Some(Side::From) => place.leads(),
+            Some(Side::To) => place.role().is_some() && !place.leads(),
+            None => false,
+        };
+        next.waiting.extend(scene.places.iter().filter(unseen).map(late));
         let back = give_back(&targets, &next);
         next.phase = if back.is_some() || roll.errand.is_some() || !next.waiting.is_empty() { SETTLE } else { DONE };
         next.hand_over = back.filter(|_| roll.errand.is_none());
@@ -186,7 +202,9 @@ fn restart(targets: &Targets, left: &[&Place], told: &[&Place], waiting: &[Culpr
             Some(culprit) => next.waiting.push(culprit),
         }
     }
-    if !replicas.is_empty() || !next.waiting.is_empty() {
+    // The first master goes when every replica is back.
+    let early = targets.roll.hand_overs.is_empty() && !waiting.is_empty();
+    if !replicas.is_empty() || !next.waiting.is_empty() || early {
         return next;
     }
     for master in masters {
@@ -227,7 +245,7 @@ fn give_back(targets: &Targets, next: &Next) -> Option<(NodeId, NodeId)> {
 }
 
 fn late(master: &Place) -> Culprit {
-    let why = "has handed over, and still says that it serves slots".into();
+    let why = "what it says of itself is older than its hand-over".into();
     Culprit { name: master.member.name(), why, stuck: false }
 }
 

@@ -230,6 +230,9 @@ impl World {
             }
         }
         assert!(!self.turned.is_empty() || serving.len() <= 1, "the first does not go alone");
+        let others = self.roll.targets.keys().filter(|id| Some(**id) != next.hand_over.map(|(from, _)| from));
+        let first = self.handed.is_empty() && next.hand_over.is_some();
+        assert!(!first || others.into_iter().all(|id| self.is_well(*id)), "a master goes before replicas are back");
     }
 
     fn play(&mut self) {
