@@ -13,6 +13,8 @@ KEEP ?=
 # The bench: the biggest cluster it forms (6 and 30 are always there; 60 is the other that is meant), and how often.
 SIZE ?= 30
 RUNS ?= 3
+# Only a part of it: formation or supervision.
+ONLY ?=
 # The soak: what its faults are drawn from (the time, unless one is given; it is printed), and for how long.
 SEED ?= $(shell date +%s)
 MINUTES ?= 10
@@ -60,9 +62,9 @@ lint: ## Format, clippy, shellcheck, and one TLS provider in the tree at most
 fmt: ## Format all Rust code
 	cargo fmt --all
 
-bench: setup ## Muster against the same by hand, at 6 and 30 instances (SIZE=60 adds 60, RUNS=3)
+bench: setup ## Muster by figures: forming clusters, bringing instances back (SIZE=60 RUNS=3 ONLY=supervision)
 	cargo build --workspace --bins --release
-	target/release/bench --size "$(SIZE)" --runs "$(RUNS)" --json target/bench.json
+	target/release/bench --size "$(SIZE)" --runs "$(RUNS)" $(if $(ONLY),--only "$(ONLY)") --json target/bench.json
 
 soak: setup ## Random kills and freezes under writing clients, and a verdict on every write (SEED=1 MINUTES=10)
 	cargo build --workspace --bins

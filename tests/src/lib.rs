@@ -17,7 +17,7 @@
 //! Waits are on levels ([`eventually`]): a deadline, and the last reason when it passes. Nothing sleeps.
 //!
 //! Reading order: [`world`], [`daemon`], [`status`], [`redis`], [`stranger`], [`wait`], [`processes`], [`subnet`],
-//! [`binaries`], [`cli`], [`admin`], [`client`]; for refusals [`tree`], [`mount`], [`network`], [`api`];
+//! [`binaries`], [`cli`], [`admin`], [`client`], [`manager`]; for refusals [`tree`], [`mount`], [`network`], [`api`];
 //! for the kernel [`space`], [`memory`], [`soak`]; for trust [`fleet`], [`writer`].
 #![allow(
     clippy::unwrap_used,
@@ -34,6 +34,7 @@ pub mod cli;
 pub mod client;
 pub mod daemon;
 pub mod fleet;
+pub mod manager;
 pub mod memory;
 pub mod mount;
 pub mod network;
@@ -55,6 +56,7 @@ pub use cli::Output;
 pub use client::Client;
 pub use daemon::Daemon;
 pub use fleet::{Credentials, Fleet};
+pub use manager::Manager;
 pub use memory::MemoryLimit;
 pub use mount::{ReadOnly, SmallDisk};
 pub use network::Network;

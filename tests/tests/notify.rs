@@ -1,61 +1,12 @@
 //! What systemd is told by the two daemons, with a socket of the test in systemd's place.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests are tests")]
 
-use std::{
-    os::unix::net::UnixDatagram,
-    path::Path,
-    sync::mpsc::{Receiver, channel},
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use muster_tests::{World, processes};
+use muster_tests::{Manager, World, processes};
 use nix::sys::signal::Signal;
 
 const SOON: Duration = Duration::from_secs(20);
-
-/// Stands for systemd, which always listens: a queue that nobody empties would hold up the daemon that fills it.
-struct Manager {
-    heard: Receiver<String>,
-    words: [String; 3],
-}
-
-impl Manager {
-    fn new(dir: &Path) -> Self {
-        let path = dir.join("notify.sock");
-        let socket = UnixDatagram::bind(&path).unwrap();
-        let (tell, heard) = channel();
-        thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(length) = socket.recv(&mut buffer) {
-                if tell.send(String::from_utf8_lossy(&buffer[..length]).into_owned()).is_err() {
-                    return;
-                }
-            }
-        });
-        let words =
-            ["env".to_owned(), format!("NOTIFY_SOCKET={}", path.display()), "WATCHDOG_USEC=30000000".to_owned()];
-        Self { heard, words }
-    }
-
-    /// What a daemon is started by.
-    fn words(&self) -> Vec<&str> {
-        self.words.iter().map(String::as_str).collect()
-    }
-
-    /// The next message with that line.
-    #[track_caller]
-    fn hears(&self, line: &str) -> String {
-        let began = Instant::now();
-        while began.elapsed() < SOON {
-            let Ok(message) = self.heard.recv_timeout(SOON) else { break };
-            if message.lines().any(|said| said == line) {
-                return message;
-            }
-        }
-        panic!("no {line} within {SOON:?}");
-    }
-}
 
 #[test]
 fn the_agent_says_when_it_is_ready_how_it_is_and_that_its_loop_goes_round() {

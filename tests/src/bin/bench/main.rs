@@ -1,9 +1,11 @@
 //! `make bench`: how long Muster takes to form a cluster, beside the same done by hand as well as it can be, in one run
-//! on one machine; and what an agent costs while nothing happens.
+//! on one machine; how soon a killed instance is back, beside other supervisors; how soon an agent finds its instances
+//! again; and what an agent costs while nothing happens.
 //!
 //! Both sides start from nothing but directories and end when every node says cluster_state:ok and every replica is in
 //! sync. The settings are the server's defaults but for what each side sets itself. Runs alternate, so that a busy
-//! minute hits both. Reading order: [`muster`], [`by_hand`], [`cost`], [`report`].
+//! minute hits both. Reading order: [`muster`], [`by_hand`], [`revival`], [`adoption`],
+//! [`cost`], [`report`].
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -12,10 +14,12 @@
     reason = "a bench that meets what it does not expect ends, loudly"
 )]
 
+mod adoption;
 mod by_hand;
 mod cost;
 mod muster;
 mod report;
+mod revival;
 
 use std::{fs, path::PathBuf};
 
@@ -33,9 +37,21 @@ struct Args {
     /// How often each is done; the median counts.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
     runs: u32,
+    /// Only this.
+    #[arg(long)]
+    only: Option<Part>,
     /// Where to write the figures.
     #[arg(long, default_value = "target/bench.json")]
     json: PathBuf,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Forming clusters, and what agents with three instances cost.
+    Formation,
+    /// Restarts, adoption, and what an agent with thirty instances costs.
+    Supervision,
 }
 
 /// A size and the hosts that it is spread over.
@@ -50,6 +66,9 @@ impl Shape {
         self.instances / self.hosts
     }
 }
+
+/// Instances of the one agent that is measured under load of its own.
+const MANY: u16 = 30;
 
 fn shapes(size: u32) -> Vec<Shape> {
     let mut shapes = vec![Shape { instances: 6, hosts: 2 }];
@@ -67,26 +86,36 @@ fn shapes(size: u32) -> Vec<Shape> {
 fn main() {
     let args = Args::parse();
     processes::become_init();
-    let mut agent = None;
-    let mut comparisons = Vec::new();
-    for shape in shapes(args.size) {
+    let wanted = |part| args.only.is_none_or(|only| only == part);
+    let (mut idle, mut comparisons) = (Vec::new(), Vec::new());
+    for shape in shapes(args.size).into_iter().filter(|_| wanted(Part::Formation)) {
         let (mut ours, mut by_hand) = (Vec::new(), Vec::new());
         for run in 1..=args.runs {
             eprintln!("{} instances on {} hosts, run {run} of {} ...", shape.instances, shape.hosts, args.runs);
             by_hand.push(by_hand::run(shape));
             let (timed, mut world) = muster::run(shape);
             ours.push(timed);
-            if agent.is_none() {
-                agent = Some(cost::idle(&mut world, shape.hosts));
+            if idle.is_empty() {
+                idle.push(cost::idle(&mut world, shape.hosts, shape.per_host()));
             }
         }
         let comparison = Comparison::new(shape.instances, shape.hosts, Side::median(by_hand), Side::median(ours));
         print!("{comparison}");
         comparisons.push(comparison);
     }
-    let agent = agent.unwrap();
-    print!("{agent}");
-    let report = Report::new(args.runs, comparisons, agent);
+    let (mut revival, mut adoption) = (None, None);
+    if wanted(Part::Supervision) {
+        let mut world = muster::many(MANY);
+        idle.push(cost::idle(&mut world, 1, MANY));
+        let found = adoption::run(&mut world, MANY);
+        print!("{found}");
+        adoption = Some(found);
+        let revived = revival::run(&mut world);
+        print!("{revived}");
+        revival = Some(revived);
+    }
+    idle.iter().for_each(|idle| print!("{idle}"));
+    let report = Report::new(args.runs, comparisons, idle, revival, adoption);
     fs::write(&args.json, serde_json::to_string_pretty(&report).unwrap() + "\n").unwrap();
     println!("written to {}", args.json.display());
 }

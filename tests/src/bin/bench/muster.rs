@@ -38,6 +38,15 @@ pub fn run(shape: Shape) -> (Run, World) {
     (run, world)
 }
 
+/// One host with so many masters that keep nothing and have no replicas, formed: any of them is safe to start again.
+pub fn many(instances: u16) -> World {
+    let ports = format!("7000-{}", 7000 + instances - 1);
+    let world = World::up(&[("server1", ports.as_str())]);
+    let spec = world.spec("bench", 0, "appendonly = \"no\"\nsave = \"\"");
+    world.muster(&["bootstrap", &spec, "--yes"]).expect(0);
+    world
+}
+
 fn prove(world: &World, shape: Shape) {
     let endpoints = world.status("bench").unwrap_or_else(|error| panic!("{error}")).endpoints();
     let topology = redis::agreement(&endpoints).unwrap_or_else(|error| panic!("it said formed, and: {error}"));

@@ -4,7 +4,7 @@ use std::{fmt, process::Command, thread};
 
 use serde::Serialize;
 
-use crate::cost::Idle;
+use crate::{adoption::Adoption, cost::Idle, revival::Revival};
 
 /// What no tool can take away: a master waits this long after its first look before it serves (CLUSTER_WRITABLE_DELAY).
 const SERVERS_OWN_MS: f64 = 2000.0;
@@ -106,16 +106,24 @@ pub struct Report {
     muster: &'static str,
     runs: u32,
     sizes: Vec<Comparison>,
-    idle: Idle,
+    idle: Vec<Idle>,
+    revival: Option<Revival>,
+    adoption: Option<Adoption>,
 }
 
 impl Report {
     /// With what the figures were measured on.
-    pub fn new(runs: u32, sizes: Vec<Comparison>, idle: Idle) -> Self {
+    pub fn new(
+        runs: u32,
+        sizes: Vec<Comparison>,
+        idle: Vec<Idle>,
+        revival: Option<Revival>,
+        adoption: Option<Adoption>,
+    ) -> Self {
         let version = Command::new("redis-server").arg("--version").output();
         let server =
             version.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
         let cores = thread::available_parallelism().map_or(0, usize::from);
-        Self { cores, server, muster: muster_proto::VERSION, runs, sizes, idle }
+        Self { cores, server, muster: muster_proto::VERSION, runs, sizes, idle, revival, adoption }
     }
 }
