@@ -50,7 +50,7 @@ pub fn judge(
         return verdict;
     }
     let common = common(&seen);
-    agree(&seen, common, &mut verdict);
+    agree(&seen, common, stopped, &mut verdict);
     states(&seen, blueprint.members.len() - stopped.len(), stopped, &mut verdict);
     let now = &common.topology;
     coverage(now, &seen, &silent_hosts(blueprint, answers), &mut verdict);
@@ -114,10 +114,15 @@ fn common<'a, 'b>(seen: &'b [Seen<'a>]) -> &'b Seen<'a> {
     &seen[first.unwrap_or(0)]
 }
 
-fn agree(seen: &[Seen], common: &Seen, verdict: &mut Verdict) {
+/// What others know of one that is stopped is as old as its last word to each of them.
+fn agree(seen: &[Seen], common: &Seen, stopped: &BTreeSet<NodeId>, verdict: &mut Verdict) {
+    let there = |topology: &Topology| {
+        Topology::new(topology.nodes().iter().filter(|node| !stopped.contains(&node.id)).cloned())
+    };
+    let right = there(&common.topology);
     let before = verdict.findings.len();
     for other in seen {
-        if let Some(difference) = common.topology.differences(&other.topology).into_iter().next() {
+        if let Some(difference) = right.differences(&there(&other.topology)).into_iter().next() {
             let message = format!("{difference}, in the eyes of {}", common.member.name());
             verdict.findings.push(Finding::fatal("VIEWS_DIFFER", other.member.name(), message).on(&other.member.host));
         }
