@@ -42,8 +42,11 @@ fn default_redis_log() -> u64 {
     64
 }
 
+/// Unless another is written.
+pub const BASE_DIR: &str = "/var/lib/muster";
+
 fn default_base_dir() -> PathBuf {
-    "/var/lib/muster".into()
+    BASE_DIR.into()
 }
 
 fn default_log() -> String {

@@ -9,12 +9,14 @@ use std::{
 };
 
 use muster_proto::{
-    ClusterAssignment, ClusterName, HostAssignment, InstanceAssignment, InstanceState, Keeps, NodeId, NodeView, Port,
+    ClusterAssignment, ClusterName, HostAssignment, InstanceAssignment, InstanceState, Keeps, Memory, NodeId, NodeView,
+    Port,
     PortSet, PortUse, Role, Sha256, Topology, view,
 };
 use tokio::task::AbortHandle;
 
 use crate::{
+    enscope::Gauge,
     evidence::{Clue, Written},
     layout::{Directory, InstanceDir, Layout},
     process::{self, Found, Process},
@@ -62,7 +64,13 @@ pub struct Instance {
     pub failed: Option<(String, Duration)>,
     /// The users and certificates that its process is known to have; none after it was found again.
     pub applied: Option<Sha256>,
-    /// Watches its exit and asks for its views; ended with it.
+    /// Why its process is in no scope, where that is worth a word.
+    pub outside: Option<String>,
+    /// Of its memory.
+    pub limit: Option<Memory>,
+    /// Counts what the kernel kills in its scope.
+    pub gauge: Option<Gauge>,
+    /// Watches its exit, asks for its views, has it put into its scope; ended with it.
     pub watchers: Vec<AbortHandle>,
     looked: Option<(Directory, Instant)>,
 }
@@ -239,6 +247,9 @@ impl Instance {
             starts: 0,
             failed: None,
             applied: None,
+            outside: None,
+            limit: None,
+            gauge: None,
             watchers: Vec::new(),
             looked: None,
         }
@@ -257,7 +268,8 @@ impl Instance {
             (self.process, self.other) = match found {
                 Found::Nothing => (None, None),
                 Found::Ours(mut process) => {
-                    (self.applied, self.met) = (None, Instant::now());
+                    (self.applied, self.outside, self.gauge) = (None, None, None);
+                    self.met = Instant::now();
                     process.run.get_or_insert(run);
                     (Some(process), None)
                 }
@@ -334,6 +346,7 @@ impl Instance {
             past,
             failed: self.failed.clone(),
             applied: self.applied,
+            outside: self.outside.clone(),
         }
     }
 }

@@ -28,6 +28,7 @@ use self::{binary::Binary, herald::Herald};
 use crate::{
     certify::{Certificates, Certifier},
     config::Config,
+    enscope::{self, Gauge},
     events::{self, Diary},
     execute::{self, Done, Tools},
     identity::Papers,
@@ -39,9 +40,9 @@ use crate::{
     reconcile::{self, Answer, Rules, Step, Verdict},
     report,
     restart::Word,
+    scope::Manager,
     shortage::Shortage,
     tasks::Tasks,
-    watch::{self as watching, Expected},
 };
 
 mod binary;
@@ -70,6 +71,8 @@ pub enum Event {
     Certified,
     /// The coordinator does not let this host take part.
     Barred,
+    /// A process is in its scope; or why it cannot be.
+    Scoped(Port, i32, Result<Option<Gauge>, String>),
     /// An operator wants an instance tried now; whatever it has to load, if he says so by name.
     Start(Port, bool),
 }
@@ -104,6 +107,8 @@ pub struct Keeper {
     shortage: Shortage,
     diary: Diary,
     herald: Herald,
+    /// Who has started us.
+    manager: Manager,
     /// Held as long as we live: one agent to a base directory.
     _lock: File,
 }
@@ -187,6 +192,7 @@ impl Keeper {
             shortage: Shortage::new(process::oom_kills()),
             diary,
             herald: Herald::new(),
+            manager: enscope::manager(),
             _lock: lock,
         })
     }
@@ -279,6 +285,17 @@ impl Keeper {
                 self.inventory.reconsider();
                 true
             }
+            Event::Scoped(port, pid, said) => {
+                let instance = self.inventory.instance(port);
+                if instance.process.as_ref().is_none_or(|process| process.pid() != pid) {
+                    return false;
+                }
+                match said {
+                    Ok(gauge) => (instance.outside, instance.gauge) = (None, gauge),
+                    Err(why) => instance.outside = Some(why),
+                }
+                true
+            }
             Event::Answered(port, pid, answer) => {
                 let instance = self.inventory.instance(port);
                 if instance.process.as_ref().is_none_or(|process| process.pid() != pid) {
@@ -319,16 +336,6 @@ impl Keeper {
             }
             None => {}
         }
-    }
-
-    fn exited(&mut self, port: Port, pid: i32) {
-        self.shortage.look(process::oom_kills());
-        let now = self.inventory.now();
-        let instance = self.inventory.instance(port);
-        let short = self.shortage.since(instance.heard());
-        let Some(text) = instance.ended(pid, now, short) else { return };
-        tracing::warn!(%port, "the server has ended: {text}");
-        self.note("ended", port, text, None);
     }
 
     async fn passes(&mut self) {
@@ -399,17 +406,6 @@ impl Keeper {
         let assignment = self.assignment.borrow().clone();
         let cluster = assignment.by_port().get(&port).map(|(cluster, _)| cluster.cluster.clone());
         self.diary.note(&events::Event::of(what, port, cluster.as_ref(), text).called(condition));
-    }
-
-    fn watch_servers(&mut self, assignment: &HostAssignment) {
-        for (port, (cluster, _)) in assignment.by_port() {
-            let instance = self.inventory.instance(port);
-            let Some(process) = instance.process.as_ref().filter(|_| instance.watchers.is_empty()) else { continue };
-            match watching::watch(port, process, instance.dir.socket(), Expected::of(cluster), &self.bell) {
-                Ok(watchers) => instance.watchers = watchers,
-                Err(error) => tracing::error!(%port, %error, "cannot watch the server"),
-            }
-        }
     }
 
     async fn execute(&mut self, verdicts: &BTreeMap<Port, Verdict>) -> bool {

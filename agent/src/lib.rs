@@ -2,8 +2,8 @@
 //!
 //! The whole program is one sentence: **inventory → reconcile → execute → report**. What is here, what to do about it,
 //! do it, say it. Only [`inventory`], [`execute`], [`survey`], [`process`], [`strangers`], [`tree`], [`talk`],
-//! [`hand_over`], [`watch`] and [`link`] touch the world; [`reconcile`], [`restart`], [`evidence`] and [`conf`] are
-//! functions of values.
+//! [`hand_over`], [`watch`], [`enscope`] and [`link`] touch the world; [`reconcile`], [`restart`], [`evidence`],
+//! [`scope`] and [`conf`] are functions of values.
 //!
 //! The agent starts, adopts and stops redis-server processes of its own. It never stops one because it lost the
 //! coordinator, never touches a directory without its stamp, and never starts a second server in a directory.
@@ -17,6 +17,7 @@ pub mod config;
 pub mod dial;
 pub mod durable;
 pub mod enrol;
+pub mod enscope;
 pub mod events;
 pub mod evidence;
 pub mod execute;
@@ -36,6 +37,7 @@ pub mod report;
 pub mod restart;
 #[cfg(test)]
 mod samples;
+pub mod scope;
 pub mod shortage;
 pub mod smoke;
 pub mod strangers;

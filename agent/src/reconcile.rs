@@ -88,6 +88,8 @@ pub struct Seen {
     pub failed: Option<(String, Duration)>,
     /// The users and certificates that its process is known to have, by their fingerprint.
     pub applied: Option<Sha256>,
+    /// Why its process is in no scope, where that is worth a word.
+    pub outside: Option<String>,
 }
 
 /// One thing to do, complete.
@@ -161,9 +163,9 @@ pub struct Rules {
 }
 
 impl Verdict {
-    /// Nothing is missing.
+    /// Nothing is missing that was assigned; a scope is not.
     pub fn converged(&self) -> bool {
-        self.reason.is_empty() && self.step.is_none()
+        (self.reason.is_empty() || self.condition == Some(Condition::Unscoped)) && self.step.is_none()
     }
 
     fn fine(state: InstanceState) -> Self {
@@ -204,7 +206,7 @@ pub fn plan(
         .filter_map(|(port, (cluster, instance))| {
             let seen = seen.get(&port)?;
             let verdict = Case { cluster, instance, seen, rules, now }.judge();
-            Some((port, retry_later(verdict, seen, now)))
+            Some((port, unscoped(retry_later(verdict, seen, now), seen)))
         })
         .collect()
 }
@@ -217,6 +219,16 @@ fn retry_later(verdict: Verdict, seen: &Seen, now: Duration) -> Verdict {
             Verdict::wait(verdict.state, words.clone()).called(Condition::Unadjusted).at(*due)
         }
         Some((words, due)) if verdict.step.is_some() && *due > now => Verdict::blocked(words.clone()).at(*due),
+        _ => verdict,
+    }
+}
+
+/// A server that runs as it should, and in no scope of its own.
+fn unscoped(verdict: Verdict, seen: &Seen) -> Verdict {
+    match &seen.outside {
+        Some(why) if verdict.state == InstanceState::Running && verdict.converged() => {
+            Verdict { reason: why.clone(), ..verdict }.called(Condition::Unscoped)
+        }
         _ => verdict,
     }
 }

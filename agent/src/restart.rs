@@ -11,7 +11,7 @@
 
 use std::{fmt, time::Duration};
 
-use muster_proto::Condition;
+use muster_proto::{Condition, Memory};
 
 /// Exits within this span count towards a crash loop.
 pub const LOOP_SPAN: Duration = Duration::from_secs(300);
@@ -33,8 +33,8 @@ pub enum Ending {
     Code(i32),
     /// By this signal.
     Signal(i32),
-    /// Killed by the kernel, which needed memory.
-    OutOfMemory,
+    /// Killed by the kernel, which needed memory, or by the limit of its own that it has.
+    OutOfMemory(Option<Memory>),
     /// It was found again and not started by this agent process, so its end has no status for us.
     Unseen,
 }
@@ -117,7 +117,10 @@ impl fmt::Display for Ending {
         match self {
             Self::Code(code) => write!(f, "exit code {code}"),
             Self::Signal(signal) => write!(f, "signal {signal}"),
-            Self::OutOfMemory => f.write_str("killed by the kernel, which was short of memory"),
+            Self::OutOfMemory(None) => f.write_str("killed by the kernel, which was short of memory"),
+            Self::OutOfMemory(Some(limit)) => {
+                write!(f, "killed by the kernel, at its limit of {limit} of memory or short of memory itself")
+            }
             Self::Unseen => f.write_str("how is not known: it was not started by this agent process"),
         }
     }

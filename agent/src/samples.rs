@@ -7,7 +7,7 @@ use std::{
 };
 
 use muster_proto::{
-    ClusterAssignment, ClusterId, Hello, HostAssignment, Incarnation, InstanceAssignment, Life, Member, NodeId,
+    ClusterAssignment, ClusterId, Hello, HostAssignment, Incarnation, InstanceAssignment, Life, Limits, Member, NodeId,
     NodeView, PROTOCOL, Port, Role, SlotRange, Term, Want,
 };
 
@@ -64,6 +64,7 @@ pub fn cluster(want: Want, formed: bool) -> ClusterAssignment {
         instances: vec![instance(1, 7000), instance(4, 7001)],
         users: None,
         tls: None,
+        limits: Limits::default(),
     }
 }
 

@@ -27,6 +27,7 @@ use tokio::{
 
 use crate::{
     config::Config,
+    enscope,
     layout::{Directory, Layout},
     strangers,
 };
@@ -205,6 +206,7 @@ fn kernel() -> KernelFacts {
         memory_bytes: bytes("MemTotal:"),
         memory_available_bytes: bytes("MemAvailable:"),
         swappiness: number("/proc/sys/vm/swappiness"),
+        scopes: enscope::manager().gives_scopes(),
         open_files: nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
             .map_or(0, |(_, hard)| hard),
     }

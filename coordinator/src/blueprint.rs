@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use muster_proto::{
-    BusOffset, ClusterAssignment, ClusterId, ClusterName, HostName, Incarnation, InstanceAssignment, Life, Member,
-    NodeId, Role, Setting, Topology, Want, convert::FieldError, wire,
+    BusOffset, ClusterAssignment, ClusterId, ClusterName, HostName, Incarnation, InstanceAssignment, Life, Limits,
+    Member, NodeId, Role, Setting, Spec, Topology, Want, convert::FieldError, wire,
 };
 use prost::Message as _;
 
@@ -25,6 +25,8 @@ pub struct Blueprint {
     pub settings: Vec<Setting>,
     /// Copies beside each master, at least.
     pub replicas: u32,
+    /// What each instance may take of its host.
+    pub limits: Limits,
 }
 
 /// What makes a cluster one of its own.
@@ -40,12 +42,7 @@ pub struct Identity {
 
 impl Blueprint {
     /// From a placement and ids. `draw` gives fresh random ones; they are never derived and never used again.
-    pub fn draw(
-        identity: Identity,
-        placement: &Placement,
-        settings: &[Setting],
-        mut draw: impl FnMut() -> NodeId,
-    ) -> Self {
+    pub fn draw(identity: Identity, placement: &Placement, spec: &Spec, mut draw: impl FnMut() -> NodeId) -> Self {
         let mut members = Vec::new();
         for (nth, shard) in (0_u32..).zip(&placement.shards) {
             let (shard_id, epoch, master) = (draw(), u64::from(nth) + 1, draw());
@@ -69,8 +66,9 @@ impl Blueprint {
             cluster_id: identity.cluster_id,
             incarnation: identity.incarnation,
             members,
-            settings: settings.to_vec(),
+            settings: spec.parts().settings.clone(),
             replicas: u32::try_from(fewest).unwrap_or(u32::MAX),
+            limits: spec.parts().limits,
         }
     }
 
@@ -128,6 +126,7 @@ impl Blueprint {
             instances,
             users: None,
             tls: None,
+            limits: self.limits,
         })
     }
 
@@ -144,6 +143,7 @@ impl Blueprint {
             instances: Vec::new(),
             users: None,
             tls: None,
+            limits: self.limits,
         };
         wire::ClusterAssignment::from(&whole).encode_to_vec()
     }
@@ -160,6 +160,7 @@ impl Blueprint {
             members: whole.members,
             settings: whole.settings,
             replicas: whole.replicas,
+            limits: whole.limits,
         })
     }
 }

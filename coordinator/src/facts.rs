@@ -64,11 +64,17 @@ pub fn all(host: &HostName, facts: &wire::FactsResult, skew_ms: i64) -> Vec<Fact
         },
         trouble: None,
     };
+    let scopes = Fact {
+        name: "limits",
+        value: if kernel.scopes { "enforced by systemd" } else { "not enforced: no systemd runs the agent" }.to_owned(),
+        trouble: None,
+    };
     let mut all = self::kernel(host, &kernel);
     all.extend([
         swappiness,
         reserved,
         memory,
+        scopes,
         disk(host, facts.disk_free_bytes, &facts.disk_error),
         clock(host, skew_ms),
     ]);
@@ -181,6 +187,7 @@ mod tests {
             swappiness: 10,
             memory_bytes: 24 << 30,
             memory_available_bytes: 2 << 30,
+            scopes: true,
             ..Default::default()
         };
         let good = wire::FactsResult { kernel: Some(kernel), disk_free_bytes: 5 << 30, ..Default::default() };
@@ -192,6 +199,7 @@ mod tests {
             vm.swappiness: 10
             ephemeral ports: 32768-60999
             memory: 2048 MiB of 24 GiB available
+            limits: enforced by systemd
             disk: 5 GiB free
             clock: -3 ms
         "#]]
@@ -211,6 +219,7 @@ mod tests {
             vm.swappiness: 60 ! vm.swappiness is 60: a data set may be swapped out while there is memory; on a: muster-agent tune --apply
             ephemeral ports: 0-0 but 7000-7002
             memory: 0 MiB of 0 MiB available
+            limits: not enforced: no systemd runs the agent
             disk: 5 MiB free ! only 5 MiB are free; make room
             clock: +501 ms ! its clock differs from the coordinator's by 501 ms; on a: timedatectl set-ntp true
         "#]].assert_eq(&shown(&bad, 501));

@@ -42,6 +42,7 @@ pub fn judge(
                     versions.entry(server.version).or_default().push(&host.name);
                 }
                 findings.extend(survey_findings(&host.name, survey));
+                findings.extend(unlimited(spec, &host.name, survey));
                 findings.extend(facts::clock(&host.name, answer.skew_ms).trouble);
                 // From an address that it does not have a host reaches nobody; that is said once.
                 match survey.ports.iter().find_map(not_local) {
@@ -130,6 +131,18 @@ fn survey_findings(host: &HostName, survey: &wire::SurveyResult) -> Vec<Finding>
     findings.extend(ephemeral);
     findings.extend(kernel);
     findings
+}
+
+/// Limits of the spec that nobody enforces.
+fn unlimited(spec: &Spec, host: &HostName, survey: &wire::SurveyResult) -> Option<Finding> {
+    let enforced = survey.kernel.as_ref().is_some_and(|kernel| kernel.scopes);
+    (!spec.parts().limits.is_none() && !enforced).then(|| {
+        let message =
+            "systemd does not run the agent here: nobody enforces the spec's limits, and the servers run without";
+        Finding::warning("LIMITS_UNENFORCED", "limits", message)
+            .on(host)
+            .cure(format!("on {host}: run the agent as a unit (systemd/muster-agent.service), or take [limits] out"))
+    })
 }
 
 /// What the server cannot do of the spec's `auth` and `tls`, in its own words.

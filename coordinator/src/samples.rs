@@ -50,7 +50,7 @@ pub fn drawn(case: &Case) -> Blueprint {
         drawn += 1;
         id(drawn)
     };
-    Blueprint::draw(identity, &case.place().unwrap(), &[], draw)
+    Blueprint::draw(identity, &case.place().unwrap(), &case.world().0, draw)
 }
 
 pub fn record(goal: Goal, formed: bool) -> ClusterRecord {

@@ -5,6 +5,7 @@
 //! --help` prints and what a test parses.
 
 mod access;
+mod limits;
 mod written;
 
 use std::{
@@ -40,6 +41,11 @@ ports = ["7000-7002"]        # client ports, 1-55535, one instance each; the
 [[hosts]]
 name = "server2"
 ports = ["7003-7004", 7005]  # ranges and single ports
+
+[limits]                     # of each instance, where systemd runs the agent
+memory = "4GiB"              # 16MiB-64TiB: beyond it the kernel kills the
+                             # server, and its agent starts it again
+cpus = 1.5                   # 0.05-1024 processors: beyond it the server waits
 
 [acl]                        # only with auth = "password"
 default = "~* &* +@all -@admin"  # rules of the default user; the default is
@@ -152,6 +158,7 @@ pub fn parse(text: &str) -> Result<Spec, Wrong> {
         allow_shared_host: written.allow_shared_host,
         auth: access::auth(&written, text)?,
         tls: access::tls(&written),
+        limits: limits::limits(&written, text)?,
     };
     Spec::new(parts).map_err(|error| Wrong {
         line: place(&written, &error).map_or(1, at),
@@ -203,6 +210,7 @@ fn place(written: &Written, error: &SpecError) -> Option<Range<usize>> {
         SpecError::NoPorts { at, .. } => written.hosts.get(*at).map(|host| host.get_ref().ports.span()),
         SpecError::Replicas(_) => written.replicas.as_ref().map(Spanned::span),
         SpecError::Masters(_) => written.masters.as_ref().map(Spanned::span),
+        SpecError::Limits(_) => written.limits.memory.as_ref().map(Spanned::span),
         SpecError::UserTwice { .. } | SpecError::TlsPath { .. } => access::place(written, error),
         SpecError::SettingKey { key } | SpecError::SettingValue { key } | SpecError::SettingOwned { key, .. } => {
             setting(key)
@@ -219,6 +227,9 @@ fn cure(error: &SpecError) -> Option<String> {
         SpecError::NoPorts { .. } => "write ports = [\"7000-7002\"]".to_owned(),
         SpecError::Replicas(_) => "write replicas = 1, or 2".to_owned(),
         SpecError::Masters(_) => "write masters = 3 or more, or leave it out".to_owned(),
+        SpecError::Limits(_) => {
+            "leave room for replication buffers and background saves: half as much again as maxmemory".to_owned()
+        }
         SpecError::SettingOwned { key, .. } => format!("delete the line {key} from [redis.config]"),
         SpecError::SettingKey { .. } | SpecError::SettingValue { .. } => return None,
         SpecError::UserTwice { name, .. } => {

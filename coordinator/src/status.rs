@@ -166,6 +166,10 @@ fn issue(record: &ClusterRecord, member: &Member, inventory: &Inventory) -> Opti
         let code = status.account.condition.map_or("INSTANCE_NOT_RUNNING", Condition::word);
         return on(Finding::fatal(code, subject, format!("{}{why}{next}", status.state.word())));
     }
+    if status.account.condition == Some(Condition::Unscoped) {
+        let message = format!("runs{}", status.reason_behind());
+        return on(Finding::warning(Condition::Unscoped.word(), subject, message));
+    }
     if let Some(condition) = status.account.condition {
         return on(Finding::fatal(condition.word(), subject, format!("runs{}", status.reason_behind())));
     }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    ClusterId, ClusterName, HostName, Incarnation, InstanceTls, Life, Member, NodeId, Port, Setting, Topology, Users,
+    ClusterId, ClusterName, HostName, Incarnation, InstanceTls, Life, Limits, Member, NodeId, Port, Setting, Topology,
+    Users,
 };
 
 /// How far an instance should go.
@@ -59,6 +60,8 @@ pub struct ClusterAssignment {
     pub users: Option<Users>,
     /// None when plain TCP is spoken.
     pub tls: Option<InstanceTls>,
+    /// What each instance may take of its host.
+    pub limits: Limits,
 }
 
 impl ClusterAssignment {

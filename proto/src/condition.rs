@@ -23,6 +23,8 @@ pub enum Condition {
     Frozen,
     /// Its process lives, has had the time to answer, and does not.
     Silent,
+    /// It runs, and is in no scope of systemd, so that its limits do not hold.
+    Unscoped,
     /// Somebody else has its port or its directory.
     Foreign,
     /// What holds its lock is not provably ours.
@@ -30,7 +32,7 @@ pub enum Condition {
 }
 
 impl Condition {
-    const ALL: [(Self, &'static str); 11] = [
+    const ALL: [(Self, &'static str); 12] = [
         (Self::Booting, "BOOTING"),
         (Self::Barred, "HOST_BARRED"),
         (Self::Backoff, "BACKOFF"),
@@ -40,6 +42,7 @@ impl Condition {
         (Self::Unadjusted, "NOT_ADJUSTED"),
         (Self::Frozen, "FROZEN"),
         (Self::Silent, "NOT_ANSWERING"),
+        (Self::Unscoped, "OUT_OF_SCOPE"),
         (Self::Foreign, "FOREIGN_PROCESS"),
         (Self::Unrecognised, "UNKNOWN_PROCESS"),
     ];

@@ -4,6 +4,7 @@
 //! do: `assignment.clusters[0].topology[3].port: port 70000 leaves no room for its bus port`.
 
 mod acl;
+mod limits;
 mod report;
 
 use std::{collections::BTreeSet, fmt::Display, str::FromStr, time::Duration};
@@ -190,6 +191,7 @@ impl From<&Spec> for wire::Spec {
             allow_shared_host: spec.allow_shared_host,
             auth: Some((&spec.auth).into()),
             tls: Some((&spec.tls).into()),
+            limits: limits::wire(spec.limits),
         }
     }
 }
@@ -209,6 +211,7 @@ impl TryFrom<wire::Spec> for Spec {
             allow_shared_host: spec.allow_shared_host,
             auth: Auth::try_from(spec.auth.unwrap_or_default()).map_err(inside("auth"))?,
             tls: spec.tls.unwrap_or_default().into(),
+            limits: limits::read(spec.limits)?,
         };
         Spec::new(parts).map_err(|error| wrong("spec", error))
     }
@@ -256,6 +259,7 @@ impl From<&ClusterAssignment> for wire::ClusterAssignment {
             replicas: cluster.replicas,
             users: cluster.users.as_ref().map(wire::Users::from),
             tls: cluster.tls.as_ref().map(wire::InstanceTls::from),
+            limits: limits::wire(cluster.limits),
         }
     }
 }
@@ -315,6 +319,7 @@ impl TryFrom<wire::ClusterAssignment> for ClusterAssignment {
             members,
             users: cluster.users.map(Users::try_from).transpose().map_err(inside("users"))?,
             tls: cluster.tls.map(InstanceTls::try_from).transpose().map_err(inside("tls"))?,
+            limits: limits::read(cluster.limits)?,
         })
     }
 }

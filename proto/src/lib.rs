@@ -5,8 +5,8 @@
 //! bus port, a [`SlotRange`] is not empty, a [`NodeId`] is 20 bytes. Wire integers and strings die in [`convert`].
 //!
 //! Reading order: [`names`], [`ids`], [`ports`], [`slots`], [`server`], [`topology`], [`view`], [`secret`],
-//! [`printable`], [`acl`], [`spec`], [`keeps`], [`assignment`], [`condition`], [`report`], [`convert`], [`failure`];
-//! then who believes whom: [`access`], [`token`], [`pki`], [`audit`].
+//! [`printable`], [`acl`], [`limits`], [`spec`], [`keeps`], [`assignment`], [`condition`], [`report`], [`convert`],
+//! [`failure`]; then who believes whom: [`access`], [`token`], [`pki`], [`audit`].
 
 pub mod access;
 pub mod acl;
@@ -17,6 +17,7 @@ pub mod convert;
 pub mod failure;
 pub mod ids;
 pub mod keeps;
+pub mod limits;
 pub mod names;
 pub mod pki;
 pub mod ports;
@@ -36,6 +37,7 @@ pub use assignment::{ClusterAssignment, HostAssignment, InstanceAssignment, Want
 pub use condition::{Account, Condition};
 pub use ids::{ClusterId, Generation, Incarnation, Life, NodeId, OperationId, Sha256, Term};
 pub use keeps::Keeps;
+pub use limits::{Cpus, Limits, Memory};
 pub use names::{ClusterName, HostName};
 pub use ports::{BusOffset, Port, PortSet};
 pub use printable::printable;

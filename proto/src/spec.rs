@@ -5,8 +5,9 @@ use std::{collections::BTreeSet, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClusterName, HostName, PortSet,
+    ClusterName, HostName, Limits, PortSet,
     acl::{Auth, Tls},
+    limits::LimitError,
 };
 
 /// Most copies beside a master. Redis has no limit; beyond this somebody has mistyped.
@@ -126,6 +127,8 @@ pub struct SpecParts {
     pub auth: Auth,
     /// What is spoken to clients and peers.
     pub tls: Tls,
+    /// What each instance may take of its host.
+    pub limits: Limits,
 }
 
 /// What the operator wants: hosts distinct, ports there, settings well-formed and not Muster's.
@@ -178,6 +181,9 @@ pub enum SpecError {
         /// What stands there.
         path: PathBuf,
     },
+    /// No room.
+    #[error("limits.memory: {0}")]
+    Limits(#[source] LimitError),
     /// Not a directive.
     #[error("redis.config: {key:?} is no redis.conf directive: use a-z, 0-9, '-' and '.'")]
     SettingKey {
@@ -228,6 +234,7 @@ impl Spec {
             setting.key = setting.key.to_ascii_lowercase();
             check_setting(setting)?;
         }
+        parts.limits.fit(&parts.settings).map_err(SpecError::Limits)?;
         Ok(Self(parts))
     }
 

@@ -23,7 +23,8 @@ use muster_coordinator::{
 };
 use muster_proto::{
     Account, Auth, ClusterAssignment, ClusterId, HostAssignment, HostName, Incarnation, InstanceAssignment,
-    InstanceState, InstanceStatus, Member, NodeId, NodeView, Port, PortSet, Spec, SpecHost, Tls, spec::SpecParts,
+    InstanceState, InstanceStatus, Limits, Member, NodeId, NodeView, Port, PortSet, Spec, SpecHost, Tls,
+    spec::SpecParts,
 };
 
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -56,6 +57,7 @@ fn blueprint(ports: &[usize], replicas: u32, shared: bool) -> Option<Blueprint> 
         allow_shared_host: shared,
         auth: Auth::None,
         tls: Tls::Off,
+        limits: Limits::default(),
     };
     let spec = Spec::new(parts).ok()?;
     let placement = placement::place(&spec, &sites).ok()?;
@@ -69,7 +71,7 @@ fn blueprint(ports: &[usize], replicas: u32, shared: bool) -> Option<Blueprint> 
         cluster_id: ClusterId("0197a000-0000-7000-8000-000000000000".parse().unwrap()),
         incarnation: Incarnation(1),
     };
-    Some(Blueprint::draw(identity, &placement, &[], draw))
+    Some(Blueprint::draw(identity, &placement, &spec, draw))
 }
 
 fn fleets() -> Vec<Blueprint> {
@@ -166,6 +168,7 @@ impl World {
             answer: self.answer(member),
             past: Past::default(),
             stake: Stake { formed, leads: true, load: Load::Log, replaced: false, overruled: false, word: Word::Given },
+            outside: None,
             failed: None,
             applied: None,
         }

@@ -23,7 +23,7 @@ use muster_agent::{
 };
 use muster_coordinator::credentials::{Authority, Credentials, authority::Subject};
 use muster_proto::{
-    Auth, ClusterAssignment, ClusterId, Dialect, HostName, Incarnation, Member, NodeId, Port, PortSet, Role,
+    Auth, ClusterAssignment, ClusterId, Dialect, HostName, Incarnation, Limits, Member, NodeId, Port, PortSet, Role,
     ServerVersion, Setting, SlotRange, Spec, SpecHost, Tls, pki::Key, spec::SpecParts, view,
 };
 
@@ -118,6 +118,7 @@ fn cluster(nth: u8, addresses: [IpAddr; 2]) -> ClusterAssignment {
         instances: Vec::new(),
         users: None,
         tls: None,
+        limits: Limits::default(),
     }
 }
 
@@ -143,6 +144,7 @@ impl Secured {
             allow_shared_host: false,
             auth: Auth::default(),
             tls: Tls::Issued,
+            limits: Limits::default(),
         };
         let spec = Spec::new(parts).unwrap();
         let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();

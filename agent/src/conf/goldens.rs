@@ -49,6 +49,7 @@ fn cluster(addresses: [&str; 2], replicas: bool, settings: &[(&str, &str)]) -> C
         instances: Vec::new(),
         users: None,
         tls: None,
+        limits: muster_proto::Limits::default(),
     }
 }
 

@@ -7,15 +7,63 @@ use std::{
     time::{Duration, Instant},
 };
 
+use muster_proto::{HostAssignment, Memory, Port};
 use uuid::Uuid;
 
+use super::Keeper;
 use crate::{
-    evidence, execute,
+    enscope, evidence, execute,
     inventory::Instance,
     process,
     reconcile::{Answer, Step},
     restart::{self, Ending, Exit, Past},
+    scope::{self, Manager, Wish},
+    watch::{self as watching, Expected},
 };
+
+impl Keeper {
+    pub(super) fn exited(&mut self, port: Port, pid: i32) {
+        self.shortage.look(process::oom_kills());
+        let now = self.inventory.now();
+        let instance = self.inventory.instance(port);
+        let short = self.shortage.since(instance.heard());
+        let Some(text) = instance.ended(pid, now, short) else { return };
+        tracing::warn!(%port, "the server has ended: {text}");
+        self.note("ended", port, text, None);
+    }
+
+    /// Whoever is not watched yet is, and has a scope asked for.
+    pub(super) fn watch_servers(&mut self, assignment: &HostAssignment) {
+        for (port, (cluster, _)) in assignment.by_port() {
+            let instance = self.inventory.instance(port);
+            let Some(process) = instance.process.as_ref().filter(|_| instance.watchers.is_empty()) else { continue };
+            let mut watchers =
+                match watching::watch(port, process, instance.dir.socket(), Expected::of(cluster), &self.bell) {
+                    Ok(watchers) => watchers,
+                    Err(error) => {
+                        tracing::error!(%port, %error, "cannot watch the server");
+                        continue;
+                    }
+                };
+            if let Manager::Systemd(agent) = &self.manager {
+                let wish = Wish {
+                    name: scope::name(&self.config.base_dir, port),
+                    agent: agent.clone(),
+                    pid: process.pid(),
+                    description: format!("redis-server {port} of {}, supervised by Muster", cluster.cluster),
+                    dir: instance.dir.path(),
+                    patience: self.config.stop_patience,
+                    limits: cluster.limits,
+                };
+                instance.limit = cluster.limits.memory;
+                watchers.push(tokio::spawn(enscope::ensure(port, wish, self.bell.clone())).abort_handle());
+            } else {
+                instance.outside = (!cluster.limits.is_none()).then(|| scope::UNENFORCED.to_owned());
+            }
+            instance.watchers = watchers;
+        }
+    }
+}
 
 impl Instance {
     /// A server of it was started.
@@ -26,6 +74,7 @@ impl Instance {
         self.view = None;
         (self.past.stillborn, self.past.urged) = (None, false);
         self.overruled = false;
+        (self.outside, self.gauge) = (None, None);
         self.starts += 1;
         self.unwatch();
     }
@@ -38,7 +87,9 @@ impl Instance {
         self.answer = Answer::Silent("it has ended".into());
         self.unwatch();
         self.forget_look();
-        let ending = ending(status, short_of_memory);
+        // The kernel counts for the whole machine. Where the scope's own count is still there, it has to agree.
+        let scope = self.gauge.take().and_then(|gauge| gauge.has_risen());
+        let ending = ending(status, (short_of_memory && scope != Some(false)).then_some(self.limit));
         if process.stopping.is_some() {
             // Nothing to be careful about at the next start: this one was wanted, and is no sign of trouble.
             self.past = Past::default();
@@ -69,11 +120,12 @@ impl Instance {
     }
 }
 
-fn ending(status: Option<ExitStatus>, short_of_memory: bool) -> Ending {
-    match status {
-        Some(status) if status.signal() == Some(9) && short_of_memory => Ending::OutOfMemory,
-        Some(status) => status.signal().map_or(Ending::Code(status.code().unwrap_or(0)), Ending::Signal),
-        None if short_of_memory => Ending::OutOfMemory,
-        None => Ending::Unseen,
+/// `limit` is there where the kernel was short of memory, and is that of the scope.
+fn ending(status: Option<ExitStatus>, limit: Option<Option<Memory>>) -> Ending {
+    match (status, limit) {
+        (Some(status), Some(limit)) if status.signal() == Some(9) => Ending::OutOfMemory(limit),
+        (Some(status), _) => status.signal().map_or(Ending::Code(status.code().unwrap_or(0)), Ending::Signal),
+        (None, Some(limit)) => Ending::OutOfMemory(limit),
+        (None, None) => Ending::Unseen,
     }
 }

@@ -38,6 +38,7 @@ impl World {
             past: Past::default(),
             stake,
             failed: None,
+            outside: None,
             applied: None,
         }
     }
@@ -124,6 +125,26 @@ fn name(step: &Step) -> &'static str {
 }
 
 /// Worlds that differ only in the answer, and are judged alike, share a line.
+#[test]
+fn a_server_out_of_its_scope_runs_and_is_said_to_be_so() {
+    let outside = |answer| {
+        let world = World {
+            want: Want::Running,
+            formed: true,
+            directory: ("ours", Directory::Stamped(Stamp { formed: true, ..stamp() })),
+            process: ("ours", ProcessSeen::Ours { pid: 7, stopping: None }),
+            answer: ("", answer),
+        };
+        world.judge_seen(Seen { outside: Some("no D-Bus".into()), ..world.seen() }, &rules())
+    };
+    let running = outside(Answer::View(Box::new(view())));
+    assert_eq!(running.condition, Some(Condition::Unscoped));
+    assert_eq!((running.state, running.reason.as_str(), &running.step), (InstanceState::Running, "no D-Bus", &None));
+    assert!(running.converged(), "what was assigned is so: limits are no reason to hold up a rotation");
+    let loading = outside(Answer::Loading);
+    assert_eq!((loading.condition, loading.reason.as_str()), (None, "loading its data set"));
+}
+
 #[test]
 fn the_whole_table() {
     let mut text = String::new();

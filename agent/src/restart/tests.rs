@@ -125,7 +125,7 @@ fn an_operators_wish_ends_a_pause_and_not_the_guard() {
 #[test]
 fn how_it_ended_is_said() {
     let mut past = past(5, Some("out of ideas"));
-    past.exits[4].ending = Ending::OutOfMemory;
+    past.exits[4].ending = Ending::OutOfMemory(None);
     let Restart::At(_, Condition::CrashLoop, why) = decide(&past, SAFE, NOW) else { panic!("no crash loop") };
     assert_eq!(
         why,

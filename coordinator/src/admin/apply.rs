@@ -70,7 +70,7 @@ fn recheck(shared: &Shared, plan: &wire::Plan) -> Result<(Spec, Blueprint), Fail
         .map_err(|refusal| Failure::new(Reason::PlanStale, refusal.to_string()).hint(again))?;
     let identity =
         Identity { cluster: name.clone(), cluster_id: ClusterId(Uuid::new_v4()), incarnation: Incarnation(1) };
-    let blueprint = Blueprint::draw(identity, &placement, &spec.parts().settings, draw);
+    let blueprint = Blueprint::draw(identity, &placement, &spec, draw);
     if let Some(clash) = clash(shared, &blueprint)? {
         return Err(Failure::new(Reason::PlanStale, clash).hint(again));
     }

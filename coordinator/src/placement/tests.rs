@@ -7,7 +7,7 @@ mod brute;
 use std::{collections::BTreeMap, fmt::Write as _, time::Instant};
 
 use expect_test::{Expect, expect};
-use muster_proto::{Auth, HostName, Port, PortSet, Spec, SpecHost, Tls, spec::SpecParts};
+use muster_proto::{Auth, HostName, Limits, Port, PortSet, Spec, SpecHost, Tls, spec::SpecParts};
 use proptest::prelude::*;
 
 use super::{Placement, Refusal, Site, place};
@@ -58,6 +58,7 @@ impl Case {
             allow_shared_host: self.allow_shared_host,
             auth: Auth::None,
             tls: Tls::Off,
+            limits: Limits::default(),
         };
         (Spec::new(parts).unwrap(), sites)
     }

@@ -3,7 +3,7 @@
 mod facts;
 
 use expect_test::{Expect, expect};
-use muster_proto::{Auth, Tls, spec::SpecParts};
+use muster_proto::{Auth, Limits, Tls, spec::SpecParts};
 
 use super::*;
 
@@ -22,6 +22,7 @@ fn check(reach: Result<Vec<wire::Unreached>, String>, survey: Result<wire::Surve
         allow_shared_host: false,
         auth: Auth::None,
         tls: Tls::Off,
+        limits: Limits::default(),
         hosts: hosts.clone(),
     };
     let well = Answer { survey: Ok(well()), skew_ms: 0, reach: Ok(Vec::new()), address: "10.0.0.2".into() };

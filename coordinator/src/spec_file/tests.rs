@@ -1,6 +1,7 @@
 //! Good specs, and every way of getting one wrong.
 
 mod access;
+mod limits;
 
 use std::fmt::Write as _;
 

@@ -27,6 +27,8 @@ pub(super) struct Written {
     pub acl: Option<Spanned<WrittenAcl>>,
     pub tls: Option<WrittenTls>,
     #[serde(default)]
+    pub limits: WrittenLimits,
+    #[serde(default)]
     redis: WrittenRedis,
 }
 
@@ -52,6 +54,13 @@ pub(super) struct WrittenUser {
     pub rules: Spanned<String>,
     #[serde(default)]
     pub password_sha256: Vec<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenLimits {
+    pub memory: Option<Spanned<String>>,
+    pub cpus: Option<Spanned<Value>>,
 }
 
 /// `tls = true`, `tls = false`, or `[tls]` with the operator's own files. The parser's word for a value that may be two

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    Account, ClusterId, Condition, Flavour, Generation, ServerVersion, Term,
+    Account, ClusterId, Condition, Cpus, Flavour, Generation, Limits, Memory, ServerVersion, Term,
     report::{Hello, InstanceState, InstanceStatus, NodeView, PortUse, Report, Server},
 };
 
@@ -69,6 +69,13 @@ fn setting() -> impl Strategy<Value = Setting> {
     ("x-[a-z-]{1,20}", "[ -~]{0,20}x").prop_map(|(key, value)| Setting { key, value })
 }
 
+fn limits() -> impl Strategy<Value = Limits> {
+    (option::of(16_u64 << 20..64 << 40), option::of(5_u32..=102_400)).prop_map(|(memory, cpus)| Limits {
+        memory: memory.map(|bytes| Memory::new(bytes).unwrap()),
+        cpus: cpus.map(|hundredths| Cpus::new(hundredths).unwrap()),
+    })
+}
+
 fn want() -> impl Strategy<Value = Want> {
     prop_oneof![Just(Want::Prepared), Just(Want::Running), Just(Want::SetAside)]
 }
@@ -78,7 +85,7 @@ fn assignment_at(ports: Vec<Port>) -> impl Strategy<Value = ClusterAssignment> {
     let wishes = vec((want(), any::<u64>()), ports.len());
     let who = (cluster(), any::<u128>(), any::<u64>(), any::<bool>(), any::<u32>());
     let members = vec(member(), ports.len()..ports.len() + 3);
-    (who, members, vec(setting(), 0..3), wishes).prop_map(move |(who, members, settings, wishes)| {
+    (who, members, vec(setting(), 0..3), wishes, limits()).prop_map(move |(who, members, settings, wishes, limits)| {
         let (cluster, id, incarnation, formed, replicas) = who;
         let instance = |((port, (want, life)), member): ((&Port, (Want, u64)), &Member)| InstanceAssignment {
             port: *port,
@@ -99,6 +106,7 @@ fn assignment_at(ports: Vec<Port>) -> impl Strategy<Value = ClusterAssignment> {
             replicas,
             users: None,
             tls: None,
+            limits,
         }
     })
 }
@@ -116,11 +124,12 @@ fn host_assignment() -> impl Strategy<Value = HostAssignment> {
 fn spec() -> impl Strategy<Value = Spec> {
     let ports = ports().prop_filter("a host of a spec has ports", |ports| !ports.is_empty());
     let hosts = btree_map(host(), ports, 1..4);
-    (cluster(), 0_u32..=16, option::of(3_u32..=1000), hosts, vec(setting(), 0..3), any::<bool>()).prop_map(
-        |(name, replicas, masters, hosts, settings, allow_shared_host)| {
+    (cluster(), 0_u32..=16, option::of(3_u32..=1000), hosts, vec(setting(), 0..3), any::<bool>(), limits()).prop_map(
+        |(name, replicas, masters, hosts, settings, allow_shared_host, limits)| {
             let hosts = hosts.into_iter().map(|(name, ports)| SpecHost { name, ports }).collect();
             let (auth, tls) = (Auth::default(), crate::Tls::Off);
-            Spec::new(SpecParts { name, replicas, masters, hosts, settings, allow_shared_host, auth, tls }).unwrap()
+            Spec::new(SpecParts { name, replicas, masters, hosts, settings, allow_shared_host, auth, tls, limits })
+                .unwrap()
         },
     )
 }
@@ -454,4 +463,16 @@ fn what_a_newer_agent_says_is_unknown_and_no_error() {
     assert_eq!(report.instances[0].state, InstanceState::Unknown);
     assert_eq!(report.ports[0].1, PortUse::Unreadable);
     assert_eq!(report.server, Err("no server was reported".into()));
+}
+
+#[test]
+fn limits_out_of_their_range_are_refused_by_name() {
+    let read = |memory_bytes, cpu_hundredths| {
+        let limits = Some(wire::Limits { memory_bytes, cpu_hundredths });
+        super::limits::read(limits).map_err(|error| error.field)
+    };
+    assert_eq!(read(0, 0), Ok(Limits::default()));
+    assert_eq!(read(1, 0), Err("limits.memory_bytes".into()));
+    assert_eq!(read(1 << 30, 4), Err("limits.cpu_hundredths".into()));
+    assert_eq!(super::limits::wire(Limits::default()), None);
 }

@@ -19,6 +19,7 @@ fn good() -> SpecParts {
         allow_shared_host: false,
         auth: Auth::default(),
         tls: Tls::Off,
+        limits: Limits::default(),
     }
 }
 
@@ -52,6 +53,26 @@ fn hosts_are_there_once_and_have_ports() {
         expect!["hosts[2].name: a is listed twice; give it one entry with all its ports"],
     );
     check(|parts| parts.hosts[1] = host("b", &[]), expect!["hosts[1].ports: b has no ports"]);
+}
+
+#[test]
+fn a_limit_of_memory_is_above_maxmemory() {
+    let limited = |maxmemory: &str| {
+        let settings = vec![Setting { key: "maxmemory".into(), value: maxmemory.into() }];
+        move |parts: &mut SpecParts| {
+            parts.settings = settings;
+            parts.limits.memory = "1GiB".parse().ok();
+        }
+    };
+    check(
+        limited("1gb"),
+        expect![
+            "limits.memory: 1GiB is not above maxmemory (1gb), and the server would be killed before it evicts or refuses anything"
+        ],
+    );
+    let mut parts = good();
+    limited("900mb")(&mut parts);
+    Spec::new(parts).unwrap();
 }
 
 #[test]

@@ -25,6 +25,7 @@ fn kernel() -> wire::KernelFacts {
         open_files: 1 << 20,
         swappiness: 10,
         memory_available_bytes: 0,
+        scopes: true,
     }
 }
 
@@ -52,9 +53,12 @@ fn facts() -> Facts {
 }
 
 fn found(answers: &Facts) -> String {
-    let spec = spec();
+    found_for(&spec(), answers)
+}
+
+fn found_for(spec: &Spec, answers: &Facts) -> String {
     let offered = spec.parts().hosts.iter().map(|host| (host.name.clone(), host.ports.iter().collect())).collect();
-    let findings: Vec<_> = judge(&spec, answers, &offered, &Bars::new()).into_iter().map(wire::Finding::from).collect();
+    let findings: Vec<_> = judge(spec, answers, &offered, &Bars::new()).into_iter().map(wire::Finding::from).collect();
     render::finding::text(&findings)
 }
 
@@ -297,6 +301,20 @@ fn clocks_and_kernel_settings_are_said_and_stop_nothing() {
         "#]],
     );
     survey(|survey| survey.kernel = None, expect![""]);
+}
+
+#[test]
+fn limits_that_nobody_enforces_are_said_where_there_are_any() {
+    let mut answers = facts();
+    let kernel = answers.get_mut(&name("server1")).unwrap().survey.as_mut().unwrap().kernel.as_mut().unwrap();
+    kernel.scopes = false;
+    assert_eq!(found(&answers), "");
+    let mut parts = spec().parts().clone();
+    parts.limits.cpus = muster_proto::Cpus::new(150).ok();
+    expect![[r#"
+        [WARN]  LIMITS_UNENFORCED: server1 limits: systemd does not run the agent here: nobody enforces the spec's limits, and the servers run without
+                cure: on server1: run the agent as a unit (systemd/muster-agent.service), or take [limits] out
+    "#]].assert_eq(&found_for(&Spec::new(parts).unwrap(), &answers));
 }
 
 #[test]
