@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-stop test lint fmt bench soak fuzz proto-baseline check-clean
+.PHONY: help setup build demo demo-stop test test-machines lint fmt bench soak fuzz proto-baseline check-clean
 
 # The ports of the demo: six client ports from BASE_PORT on, their bus ports 10000 above, and the coordinator's.
 BASE_PORT ?= 7000
@@ -48,6 +48,13 @@ test: setup ## All tests
 	cargo test --workspace --lib --bins
 	cargo test --workspace --doc
 	cargo test --workspace --test '*' -- --test-threads=1
+
+# The tests are built by `make test`, and not run by it.
+test-machines: setup ## Whole servers booted under their own systemd, as root
+	@tests/setup.sh machines
+	@tests/machines.sh
+	cargo build --workspace --bins
+	cargo test --workspace --test machines -- --ignored --test-threads=1
 
 lint: ## Format, clippy, shellcheck, and one TLS provider in the tree at most
 	@tests/setup.sh lint

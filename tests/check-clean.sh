@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Says whether tests, benches and demo left something behind: a process that lives in one of their directories, such a
-# directory itself, a mount on one, or a network namespace. Run it when none of them is running. Exit code 1 when
+# directory itself, a mount on one, a network namespace, or a cgroup. Run it when none of them is running. Exit code 1 when
 # something is found.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -28,6 +28,9 @@ for namespace in /run/netns/mt-*; do
     report "network namespace ${namespace##*/}"
   fi
 done
+while read -r cgroup; do
+  report "cgroup $cgroup"
+done < <(find /sys/fs/cgroup -maxdepth 6 -type d -name 'mt-*' 2>/dev/null)
 while read -r _ at _; do
   if [[ $at == /tmp/mt-* ]]; then
     report "a mount on $at"

@@ -3,6 +3,7 @@
 #
 #   tests/setup.sh            what `make demo`, `make test` and `make bench` need
 #   tests/setup.sh lint       what `make lint` needs besides
+#   tests/setup.sh machines   what `make test-machines` needs besides
 #   tests/setup.sh fuzz       what `make fuzz` needs besides
 #
 # Packages come from the system (Debian and its children). A redis-server that this script installs is neither started
@@ -23,6 +24,8 @@ needs=(
 )
 if [[ ${1:-} == lint ]]; then
   needs+=("shellcheck shellcheck")
+elif [[ ${1:-} == machines ]]; then
+  needs+=("debootstrap debootstrap" "systemd-nspawn systemd-container" "nsenter util-linux")
 elif [[ ${1:-} == fuzz ]]; then
   needs+=("c++ g++")    # libFuzzer is C++
 fi

@@ -18,7 +18,8 @@
 //!
 //! Reading order: [`world`], [`daemon`], [`status`], [`redis`], [`stranger`], [`wait`], [`processes`], [`subnet`],
 //! [`binaries`], [`cli`], [`admin`], [`client`], [`manager`]; for refusals [`tree`], [`mount`], [`network`], [`api`];
-//! for the kernel [`space`], [`memory`], [`soak`]; for trust [`fleet`], [`writer`].
+//! for the kernel [`space`], [`memory`], [`soak`]; for trust [`fleet`], [`writer`]; for whole servers [`machine`],
+//! [`cgroups`], [`site`].
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -30,16 +31,19 @@
 pub mod admin;
 pub mod api;
 pub mod binaries;
+pub mod cgroups;
 pub mod cli;
 pub mod client;
 pub mod daemon;
 pub mod fleet;
+pub mod machine;
 pub mod manager;
 pub mod memory;
 pub mod mount;
 pub mod network;
 pub mod processes;
 pub mod redis;
+pub mod site;
 pub mod soak;
 pub mod space;
 pub mod status;
@@ -56,10 +60,12 @@ pub use cli::Output;
 pub use client::Client;
 pub use daemon::Daemon;
 pub use fleet::{Credentials, Fleet};
+pub use machine::Machine;
 pub use manager::Manager;
 pub use memory::MemoryLimit;
 pub use mount::{ReadOnly, SmallDisk};
 pub use network::Network;
+pub use site::Site;
 pub use space::PidSpace;
 pub use status::{Instance, Status};
 pub use stranger::{ForeignRedis, Stranger};

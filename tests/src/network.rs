@@ -19,6 +19,8 @@ pub struct Network {
     /// Begins the names of its namespaces; no two networks have the same.
     prefix: String,
     hosts: Vec<String>,
+    /// Of the first host; those of the others follow.
+    first: Ipv4Addr,
 }
 
 impl Network {
@@ -27,10 +29,18 @@ impl Network {
     /// # Panics
     /// When it cannot be made; the message says what it takes.
     pub fn new(hosts: &[&str]) -> Self {
+        Self::from(Ipv4Addr::new(192, 168, 77, 1), hosts)
+    }
+
+    /// The same, with addresses from that one on.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn from(first: Ipv4Addr, hosts: &[&str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let nth = COUNT.fetch_add(1, Ordering::Relaxed);
         let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
-        let network = Self { prefix: format!("mt-{}-{nth}", process::id()), hosts };
+        let network = Self { prefix: format!("mt-{}-{nth}", process::id()), hosts, first };
         let switch = network.switch();
         ip(&["netns", "add", &switch]);
         ip(&["-n", &switch, "link", "add", "br0", "type", "bridge"]);
@@ -50,7 +60,7 @@ impl Network {
 
     /// A host's address.
     pub fn address(&self, host: &str) -> Ipv4Addr {
-        Ipv4Addr::new(192, 168, 77, u8::try_from(self.nth(host) + 1).expect("a network has few hosts"))
+        Ipv4Addr::from(u32::from(self.first) + u32::try_from(self.nth(host)).expect("a network has few hosts"))
     }
 
     /// The namespace that a host's processes live in.

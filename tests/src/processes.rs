@@ -105,6 +105,11 @@ pub struct Process {
     pub parent: i32,
 }
 
+/// Its children, zombies too.
+pub fn children(parent: i32) -> Vec<Process> {
+    all().filter(|process| process.parent == parent).collect()
+}
+
 /// All of this machine, as far as /proc shows them.
 pub fn all() -> impl Iterator<Item = Process> {
     let entries = fs::read_dir("/proc").expect("/proc is mounted");
