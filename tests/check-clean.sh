@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Says whether tests, benches and demo left something behind: a process that lives in one of their directories, such a
-# directory itself, a mount on one, a network namespace, or a cgroup. Run it when none of them is running. Exit code 1 when
-# something is found.
+# directory itself, a mount on one, a network namespace, or a cgroup. Run it when none of them is running. Exit code 1
+# when something is found.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

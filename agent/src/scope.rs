@@ -5,8 +5,8 @@
 //! a server that cannot have one runs all the same, with a condition that says so. It is asked for when the server
 //! runs already, so that starting one depends on nobody; and for servers that were found again too.
 //!
-//! What it is asked for with. `KillMode` stays at `control-group`, so that a save in the background is told to stop with
-//! its server; `Delegate` stays off, because nobody makes cgroups below.
+//! What it is asked for with. `KillMode` stays at `control-group`, so that a save in the background is told to stop
+//! with its server; `Delegate` stays off, because nobody makes cgroups below.
 #![doc = include_str!("scope/table.md")]
 
 use std::{
