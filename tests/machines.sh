@@ -16,7 +16,8 @@ if [[ $EUID -ne 0 ]]; then
 fi
 
 # The suite of this machine, so that the binaries that were built here run there, which want its C library.
-suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-stable}")
+suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+suite=${suite:-stable}
 mirror=$(apt-get indextargets --format "\$(CODENAME) \$(COMPONENT) \$(REPO_URI)" 'Created-By: Packages' |
   awk -v suite="$suite" '$1 == suite && $2 == "main" { print $3; exit }')
 eval "$(apt-config shell http_proxy Acquire::http::Proxy)"
