@@ -10,8 +10,7 @@ use std::{
 
 use muster_proto::{
     ClusterAssignment, ClusterName, HostAssignment, InstanceAssignment, InstanceState, Keeps, Memory, NodeId, NodeView,
-    Port,
-    PortSet, PortUse, Role, Sha256, Topology, view,
+    Port, PortSet, PortUse, Role, Sha256, Topology, view,
 };
 use tokio::task::AbortHandle;
 

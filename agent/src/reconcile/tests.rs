@@ -132,7 +132,7 @@ fn a_server_out_of_its_scope_runs_and_is_said_to_be_so() {
             want: Want::Running,
             formed: true,
             directory: ("ours", Directory::Stamped(Stamp { formed: true, ..stamp() })),
-            process: ("ours", ProcessSeen::Ours { pid: 7, stopping: None }),
+            process: ("ours", ProcessSeen::Ours { pid: 7, stopping: None, outdated: false }),
             answer: ("", answer),
         };
         world.judge_seen(Seen { outside: Some("no D-Bus".into()), ..world.seen() }, &rules())
