@@ -7,26 +7,30 @@
 //! Nothing here acts: dice are an argument, but for the key of a fresh [`Authority`], which its library draws itself.
 //! Clusters that were formed before there were passwords have none of this, and stay as they are.
 //!
-//! Reading order: [`history`], [`rotation`], here, [`authority`], [`step`], [`api`].
+//! Reading order: [`password`], [`history`], [`rotation`], here, [`authority`], [`step`], [`api`]; [`recovered`] is
+//! what a store that was lost leaves with the hosts.
 
 pub mod api;
 pub mod authority;
 pub mod history;
+pub mod password;
+pub mod recovered;
 pub mod rotation;
 pub mod step;
 
 use std::collections::BTreeMap;
 
-use data_encoding::BASE64URL_NOPAD;
 use muster_proto::{
-    Auth, Incarnation, InstanceTls, OperationId, Secret, Sha256, Spec, Tls, Users,
+    Auth, Incarnation, InstanceTls, OperationId, Secret, Spec, Tls, Users,
     acl::{AclRules, DEFAULT_RULES, Login, RedisUser},
     pki::PkiError,
 };
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 pub use authority::Authority;
 pub use history::History;
+pub use password::Password;
+pub use recovered::recovered;
 pub use rotation::{Kind, Rotation, Stage};
 
 /// The user that clients are who say none.
@@ -52,34 +56,9 @@ pub enum CredentialsError {
     /// Somebody else's request.
     #[error("the signing request is not taken")]
     Request(#[source] PkiError),
-}
-
-/// A password. It can be written down, so that the store can keep it: only ever sealed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Password(Secret);
-
-impl Password {
-    /// 32 bytes, drawn, in base64url.
-    pub fn of(drawn: &[u8; 32]) -> Self {
-        Self(Secret::new(BASE64URL_NOPAD.encode(drawn)))
-    }
-
-    /// What is accepted in its place in an ACL file.
-    fn hash(&self) -> Sha256 {
-        Sha256::of(self.0.expose().as_bytes())
-    }
-}
-
-impl Serialize for Password {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.0.expose())
-    }
-}
-
-impl<'de> Deserialize<'de> for Password {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(|text| Self(Secret::new(text)))
-    }
+    /// The store that had it was lost.
+    #[error("the key of this cluster's authority went with the store that was lost")]
+    KeyLost,
 }
 
 /// The secrets of one cluster.
@@ -191,7 +170,7 @@ impl Credentials {
         let user = |name: &str, rules: AclRules, password: &History<Password>| RedisUser {
             name: name.to_owned(),
             rules,
-            passwords: password.accepted().into_iter().map(Password::hash).collect(),
+            passwords: password.accepted().into_iter().flat_map(Password::hashes).collect(),
         };
         let default_rules = acl.default_rules.clone().unwrap_or_else(|| AclRules::known(DEFAULT_RULES));
         let mut users = vec![user(DEFAULT, default_rules, &passwords.default)];
@@ -205,11 +184,13 @@ impl Credentials {
         }));
         users.push(user(ADMIN, AclRules::known(ADMIN_RULES), &passwords.admin));
         users.push(user(REPLICA, AclRules::known(REPLICA_RULES), &passwords.replica));
-        let login = |user: &str, password: &Password| Login { user: user.to_owned(), password: password.0.clone() };
+        let login = |user: &str, password: &Password| {
+            Some(Login { user: user.to_owned(), password: password.known()?.clone() })
+        };
         Some(Users {
             users,
-            admin: passwords.admin.accepted().into_iter().map(|password| login(ADMIN, password)).collect(),
-            replica: login(REPLICA, passwords.replica.used()),
+            admin: passwords.admin.accepted().into_iter().filter_map(|password| login(ADMIN, password)).collect(),
+            replica: login(REPLICA, passwords.replica.used())?,
         })
     }
 
@@ -240,11 +221,21 @@ impl Credentials {
         self.passwords.is_some()
     }
 
-    /// The password that a user should log in with, if Muster has drawn it: the default one, or one of the spec's.
+    /// The password that a user should log in with, if Muster has drawn it, and knows it still: the default one, or one
+    /// of the spec's.
     pub fn password(&self, user: &str) -> Option<&Secret> {
+        self.of(user)?.known()
+    }
+
+    /// Whether Muster has drawn a user's password, and knows no more of it than its hash.
+    pub fn forgot(&self, user: &str) -> bool {
+        self.of(user).is_some_and(|password| password.known().is_none())
+    }
+
+    fn of(&self, user: &str) -> Option<&Password> {
         let passwords = self.passwords.as_ref()?;
         let password = if user == DEFAULT { &passwords.default } else { passwords.users.get(user)? };
-        Some(&password.used().0)
+        Some(password.used())
     }
 
     /// Older ones are still accepted beside what is shown to clients.

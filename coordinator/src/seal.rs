@@ -39,7 +39,7 @@ pub enum SealError {
     /// There are secrets, and nothing that opens them.
     #[error(
         "the store's key {0} is missing, and nothing else opens the secrets in the store (hint: put the file back \
-         from a backup; without it only a new store is left: move the old one away, enrol the hosts anew)"
+         from a backup; without it move the store away: muster-coordinator recover --from-agents makes another)"
     )]
     Missing(PathBuf),
     /// Others could read it.

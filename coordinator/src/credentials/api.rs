@@ -47,7 +47,8 @@ pub fn get(
     let user = Some(request.user.as_str()).filter(|user| !user.is_empty());
     if credentials.has_passwords() || user.is_some() {
         let user = user.unwrap_or(DEFAULT);
-        let password = credentials.password(user).ok_or_else(|| not_drawn(&record, user))?;
+        let unknown = || if credentials.forgot(user) { forgotten(&record, user) } else { not_drawn(&record, user) };
+        let password = credentials.password(user).ok_or_else(unknown)?;
         user.clone_into(&mut answer.user);
         password.expose().clone_into(&mut answer.password);
     }
@@ -186,6 +187,11 @@ pub fn certify(
     };
     let certificate = authority.sign(&request.csr, &subject).map_err(|error| match error {
         CredentialsError::Request(why) => Failure::invalid(format!("csr: {why}")),
+        CredentialsError::KeyLost => {
+            let message = format!("the key of cluster {name}'s authority went with the store that was lost");
+            Failure::new(Reason::NoCredentials, message)
+                .hint(format!("muster credentials rotate {name} --certificates"))
+        }
         error => store_failed(LedgerError::Credentials(error)),
     })?;
     tracing::info!(%host, cluster = %name, "has a certificate for its redis-servers");
@@ -257,6 +263,17 @@ fn none(record: &ClusterRecord) -> Failure {
         Auth::Passwords(_) => "it was made before Muster drew passwords, and stays open",
     };
     Failure::new(Reason::NoCredentials, format!("cluster {name} has no passwords: {why}"))
+}
+
+/// A user whose password went with a store that was lost.
+fn forgotten(record: &ClusterRecord, user: &str) -> Failure {
+    let name = &record.blueprint.cluster;
+    let message = format!(
+        "the password of user {user} of cluster {name} is accepted as before, and only its hash is known: the store \
+         that had it was lost, and agents know no more"
+    );
+    Failure::new(Reason::NoCredentials, message)
+        .hint(format!("muster credentials rotate {name}, which draws a new one"))
 }
 
 /// A user whose password Muster does not have.

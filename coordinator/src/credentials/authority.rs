@@ -32,29 +32,39 @@ type Result<T> = std::result::Result<T, CredentialsError>;
 #[serde(try_from = "Kept", into = "Kept")]
 pub struct Authority {
     certificate: Vec<u8>,
-    key: Key,
+    /// None when the store that had it was lost: it is believed, and signs no more.
+    key: Option<Key>,
+    /// Certificates of others that are believed as long as it is: those of before an exchange whose key is lost.
+    beside: Vec<Vec<u8>>,
 }
 
 /// As it is kept.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     certificate_pem: String,
-    key_pem: Password,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key_pem: Option<Password>,
 }
 
 impl From<Authority> for Kept {
     fn from(authority: Authority) -> Self {
-        Self { certificate_pem: authority.pem(), key_pem: Password(authority.key.pem().clone()) }
+        let key_pem = authority.key.as_ref().map(|key| Password::Known(key.pem().clone()));
+        Self { certificate_pem: authority.pem(), key_pem }
     }
 }
 
 impl TryFrom<Kept> for Authority {
     type Error = serde_json::Error;
     fn try_from(kept: Kept) -> std::result::Result<Self, serde_json::Error> {
-        let certificate = pki::from_pem(&kept.certificate_pem).ok().and_then(|found| found.into_iter().next());
-        let key = Key::from_pem(kept.key_pem.0).map_err(serde_json::Error::custom)?;
+        let mut certificates = pki::from_pem(&kept.certificate_pem).unwrap_or_default().into_iter();
+        let certificate = certificates.next();
+        let key = match kept.key_pem {
+            None => None,
+            Some(Password::Known(key)) => Some(Key::from_pem(key).map_err(serde_json::Error::custom)?),
+            Some(Password::Hashed(_)) => return Err(serde_json::Error::custom("an authority whose key is a hash")),
+        };
         let certificate = certificate.ok_or_else(|| serde_json::Error::custom("an authority without a certificate"))?;
-        Ok(Self { certificate, key })
+        Ok(Self { certificate, key, beside: certificates.collect() })
     }
 }
 
@@ -84,12 +94,28 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let pair = key.pair().map_err(CredentialsError::Key)?;
         let certificate = params.self_signed(&pair).map_err(CredentialsError::Certificate)?;
-        Ok(Self { certificate: certificate.der().to_vec(), key })
+        Ok(Self { certificate: certificate.der().to_vec(), key: Some(key), beside: Vec::new() })
     }
 
-    /// Its certificate, PEM.
+    /// One that is believed, and whose key is lost; of its certificate, DER.
+    pub fn without_key(certificate: Vec<u8>) -> Self {
+        Self { certificate, key: None, beside: Vec::new() }
+    }
+
+    /// The same, with another one believed beside it.
+    pub fn beside(self, other: &Self) -> Self {
+        Self { beside: vec![other.certificate.clone()], ..self }
+    }
+
+    /// Whether it can sign.
+    pub fn signs(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// Its certificate, PEM, and those that are believed beside it.
     pub fn pem(&self) -> String {
-        pki::to_pem(std::slice::from_ref(&self.certificate))
+        let all: Vec<_> = [&self.certificate].into_iter().chain(&self.beside).cloned().collect();
+        pki::to_pem(&all)
     }
 
     /// sha256 of its certificate (DER).
@@ -100,6 +126,7 @@ impl Authority {
     /// A certificate, DER, for the key of a signing request, once that has been proved. Nothing else of the request is
     /// taken over.
     pub fn sign(&self, request: &[u8], subject: &Subject) -> Result<Vec<u8>> {
+        let own_key = self.key.as_ref().ok_or(CredentialsError::KeyLost)?;
         pki::read_request(request).map_err(CredentialsError::Request)?;
         let unread = |error: String| CredentialsError::Request(pki::PkiError::Request(error));
         let (_, parsed) = X509CertificationRequest::from_der(request).map_err(|error| unread(error.to_string()))?;
@@ -115,7 +142,7 @@ impl Authority {
         // Each instance is a server to clients and peers, and a client to its master and to peers.
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
-        let pair = self.key.pair().map_err(CredentialsError::Key)?;
+        let pair = own_key.pair().map_err(CredentialsError::Key)?;
         let own = CertificateDer::from(self.certificate.as_slice());
         let issuer = Issuer::from_ca_cert_der(&own, pair).map_err(CredentialsError::Certificate)?;
         Ok(params.signed_by(&key, &issuer).map_err(CredentialsError::Certificate)?.der().to_vec())
@@ -124,7 +151,7 @@ impl Authority {
     /// Its key, for tests that look for it where it must not be.
     #[cfg(test)]
     pub fn key(&self) -> &muster_proto::Secret {
-        self.key.pem()
+        self.key.as_ref().unwrap().pem()
     }
 }
 

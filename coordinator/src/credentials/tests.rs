@@ -5,7 +5,7 @@ mod table;
 mod world;
 
 use expect_test::{Expect, expect};
-use muster_proto::{Auth, Spec, Tls, spec::SpecParts};
+use muster_proto::{Auth, Sha256, Spec, Tls, spec::SpecParts};
 use uuid::Uuid;
 
 use super::*;
@@ -52,10 +52,12 @@ fn rotating(spec: &Spec) -> Credentials {
 /// The passwords by the dice that they were drawn with.
 fn told(credentials: &Credentials, spec: &Spec) -> String {
     let password = |nth: u8| Password::of(&[nth; 32]);
-    let by_hash =
-        |hash: &Sha256| (1..40).find(|nth| password(*nth).hash() == *hash).map_or("given".into(), |n| n.to_string());
-    let by_text =
-        |text: &Secret| (1..40).find(|nth| password(*nth).0 == *text).map_or("?".into(), |nth| nth.to_string());
+    let by_hash = |hash: &Sha256| {
+        (1..40).find(|nth| password(*nth).hashes() == [*hash]).map_or("given".into(), |n| n.to_string())
+    };
+    let by_text = |text: &Secret| {
+        (1..40).find(|nth| password(*nth).known() == Some(text)).map_or("?".into(), |nth| nth.to_string())
+    };
     let users = credentials.users(spec).unwrap();
     let mut text = String::new();
     for user in &users.users {
