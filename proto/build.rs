@@ -5,8 +5,8 @@ use std::{env, fs, path::PathBuf};
 use prost::Message as _;
 
 /// Messages with a secret in them, or with a document that has some.
-const SECRETIVE: [&str; 5] =
-    ["Login", "Desired", "CreateTokenResponse", "CreateUserResponse", "GetCredentialsResponse"];
+const SECRETIVE: [&str; 6] =
+    ["Login", "Desired", "Disclosure", "CreateTokenResponse", "CreateUserResponse", "GetCredentialsResponse"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = ["types", "tasks", "agent_link", "enrolment", "trust", "hosts", "operations", "admin"]

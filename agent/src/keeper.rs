@@ -13,9 +13,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use muster_proto::{
-    ClusterName, Condition, Generation, Hello, HostAssignment, NodeId, PROTOCOL, Port, Report, VERSION, wire,
-};
+use muster_proto::{ClusterName, Condition, Generation, HostAssignment, NodeId, Port, Report, VERSION, wire};
 use sd_notify::NotifyState;
 use tokio::{
     sync::{mpsc, watch},
@@ -35,7 +33,7 @@ use crate::{
     inventory::Inventory,
     layout::Layout,
     ledger::{self, Ledger, Refusal},
-    link::Link,
+    link::{Link, News},
     process,
     reconcile::{self, Answer, Rules, Step, Verdict},
     report,
@@ -123,22 +121,8 @@ impl Keeper {
             .with_context(|| format!("another muster-agent uses {base}; one base directory has one agent"))?;
         layout.clear_staging().with_context(|| format!("cannot clear {base}/.staging"))?;
         let identity = ledger::identity(&layout.agent_dir().join("identity")).context("cannot keep an identity")?;
-        let ledger =
-            Ledger::open(layout.agent_dir().join("ledger.binpb"), &config.name).context("cannot read the ledger")?;
-        let hello = Hello {
-            protocol: PROTOCOL,
-            agent_version: VERSION.to_owned(),
-            host: config.name.clone(),
-            address: config.address,
-            identity,
-            boot_id: process::boot_id(),
-            ports: config.ports.clone(),
-            base_dir: base,
-            rack: config.rack.clone(),
-            zone: config.zone.clone(),
-            term: ledger.term(),
-            pid: i32::try_from(std::process::id()).unwrap_or(0),
-        };
+        let ledger = Ledger::open(layout.ledger(), &config.name).context("cannot read the ledger")?;
+        let hello = report::hello(&config, identity, &ledger);
         let server = Binary::unknown();
         let report = Report {
             term: ledger.term(),
@@ -163,12 +147,12 @@ impl Keeper {
             certificates: certified,
             bell: bell.clone(),
         };
-        let tasks = Tasks::new(config.clone(), layout.clone(), assigned, bell.clone());
+        let tasks = Tasks::new(config.clone(), layout.clone(), assigned.clone(), bell.clone());
         let link = Link::new(
             config.coordinator.clone(),
             Papers::in_dir(&layout.agent_dir()),
             hello,
-            publication,
+            News { published: publication, assignment: assigned },
             bell.clone(),
             tasks,
         );

@@ -146,6 +146,11 @@ impl Layout {
         self.base.join("agent")
     }
 
+    /// What the host was told.
+    pub fn ledger(&self) -> PathBuf {
+        self.agent_dir().join("ledger.binpb")
+    }
+
     /// The base directory.
     pub fn base(&self) -> &Path {
         &self.base

@@ -6,7 +6,10 @@
 //!
 //! What was accepted is on the disk before it is acknowledged.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use muster_proto::{Generation, HostAssignment, HostName, Sha256, Term, convert::FieldError, wire};
 use prost::Message as _;
@@ -71,15 +74,8 @@ pub struct Ledger {
 impl Ledger {
     /// Reads what is kept; a host that was never told anything has an empty assignment of generation 0.
     pub fn open(path: PathBuf, host: &HostName) -> io::Result<Self> {
-        let kept = match fs::read(&path) {
-            Ok(bytes) => Some(wire::Desired::decode(bytes.as_slice()).map_err(io::Error::other)?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
+        let kept = kept(&path)?;
         let assignment = match &kept {
-            Some(desired) if desired.sha256 != Sha256::of(&desired.document).0 => {
-                return Err(io::Error::other(format!("the ledger {} is damaged", path.display())));
-            }
             Some(desired) => HostAssignment::decode(&desired.document).map_err(io::Error::other)?,
             None => HostAssignment::empty(host.clone()),
         };
@@ -143,8 +139,21 @@ impl Ledger {
     }
 }
 
+/// What a ledger's file holds; none before the first document.
+pub fn kept(path: &Path) -> io::Result<Option<wire::Desired>> {
+    let desired = match fs::read(path) {
+        Ok(bytes) => wire::Desired::decode(bytes.as_slice()).map_err(io::Error::other)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if desired.sha256 != Sha256::of(&desired.document).0 {
+        return Err(io::Error::other(format!("the ledger {} is damaged", path.display())));
+    }
+    Ok(Some(desired))
+}
+
 /// The identity of a base directory: drawn once, then read.
-pub fn identity(path: &std::path::Path) -> io::Result<Uuid> {
+pub fn identity(path: &Path) -> io::Result<Uuid> {
     match fs::read_to_string(path) {
         Ok(text) => text.trim().parse().map_err(io::Error::other),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

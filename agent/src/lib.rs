@@ -15,6 +15,7 @@ pub mod certify;
 pub mod conf;
 pub mod config;
 pub mod dial;
+pub mod disclose;
 pub mod durable;
 pub mod enrol;
 pub mod enscope;

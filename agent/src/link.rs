@@ -8,7 +8,7 @@ use std::{
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use muster_proto::{
-    Hello, Report, Term,
+    Held, Hello, HostAssignment, Report, Term,
     failure::{Failure, Reason},
     wire::{self, agent_link_client::AgentLinkClient, from_agent, task_result::Outcome, to_agent},
 };
@@ -39,12 +39,21 @@ const APPROVAL: Duration = Duration::from_secs(2);
 
 type Timer = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// What the loop makes known.
+pub struct News {
+    /// The outcome of its last pass.
+    pub published: watch::Receiver<Published>,
+    /// What this host should be.
+    pub assignment: watch::Receiver<Arc<HostAssignment>>,
+}
+
 /// One side of the conversation.
 pub struct Link {
     endpoint: Endpoint,
     papers: Papers,
     hello: Hello,
     published: watch::Receiver<Published>,
+    assignment: watch::Receiver<Arc<HostAssignment>>,
     events: mpsc::Sender<Event>,
     tasks: Arc<Tasks>,
 }
@@ -91,11 +100,18 @@ impl Link {
         endpoint: Endpoint,
         papers: Papers,
         hello: Hello,
-        published: watch::Receiver<Published>,
+        News { published, assignment }: News,
         events: mpsc::Sender<Event>,
         tasks: Arc<Tasks>,
     ) -> Self {
-        Self { endpoint, papers, hello, published, events, tasks }
+        Self { endpoint, papers, hello, published, assignment, events, tasks }
+    }
+
+    /// Who we are, and what we hold now.
+    fn greeting(&self) -> Hello {
+        let published = self.published.borrow();
+        let held = self.assignment.borrow().clusters.iter().map(Held::from).collect();
+        Hello { term: published.report.term, generation: published.report.accepted, held, ..self.hello.clone() }
     }
 
     /// Dials until told to stop. The backoff has jitter and begins anew after every session that got an answer, and
@@ -174,9 +190,7 @@ impl Link {
         let mut renewal: Timer = Box::pin(renewal(known.clone()));
         let mut client = AgentLinkClient::new(channel);
         let (say, saying) = mpsc::channel(64);
-        let mut hello = self.hello.clone();
-        hello.term = self.published.borrow().report.term;
-        let _ = say.send(body(from_agent::Body::Hello(wire::Hello::from(&hello)))).await;
+        let _ = say.send(body(from_agent::Body::Hello(wire::Hello::from(&self.greeting())))).await;
         let mut hear = client.session(ReceiverStream::new(saying)).await?.into_inner();
         let (results, mut done) = mpsc::channel(64);
         let mut sent: Option<(Arc<Report>, Instant)> = None;

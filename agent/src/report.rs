@@ -6,15 +6,38 @@ use std::{
 };
 
 use muster_proto::{
-    Account, ClusterAssignment, Generation, HostAssignment, InstanceAssignment, InstanceState, InstanceStatus,
-    NodeView, Port,
+    Account, ClusterAssignment, Generation, Hello, HostAssignment, InstanceAssignment, InstanceState, InstanceStatus,
+    NodeView, PROTOCOL, Port, VERSION,
 };
+use uuid::Uuid;
 
 use crate::{
     config::Config,
     inventory::{Instance, Inventory},
+    ledger::Ledger,
+    process,
     reconcile::{Answer, ProcessSeen, Seen, Verdict},
 };
+
+/// Who calls. What it holds is filled in anew at every call.
+pub fn hello(config: &Config, identity: Uuid, ledger: &Ledger) -> Hello {
+    Hello {
+        protocol: PROTOCOL,
+        agent_version: VERSION.to_owned(),
+        host: config.name.clone(),
+        address: config.address,
+        identity,
+        boot_id: process::boot_id(),
+        ports: config.ports.clone(),
+        base_dir: config.base_dir.display().to_string(),
+        rack: config.rack.clone(),
+        zone: config.zone.clone(),
+        term: ledger.term(),
+        pid: i32::try_from(std::process::id()).unwrap_or(0),
+        generation: ledger.generation(),
+        held: Vec::new(),
+    }
+}
 
 /// How things are, in a line: `2 of 3 instances run; 7001: a crash loop`.
 pub fn summary(config: &Config, verdicts: &BTreeMap<Port, Verdict>) -> String {

@@ -7,8 +7,8 @@ use std::{
 };
 
 use muster_proto::{
-    ClusterAssignment, ClusterId, Hello, HostAssignment, Incarnation, InstanceAssignment, Life, Limits, Member, NodeId,
-    NodeView, PROTOCOL, Port, Role, SlotRange, Term, Want,
+    ClusterAssignment, ClusterId, Generation, Hello, HostAssignment, Incarnation, InstanceAssignment, Life, Limits,
+    Member, NodeId, NodeView, PROTOCOL, Port, Role, SlotRange, Term, Want,
 };
 
 use crate::{
@@ -65,6 +65,7 @@ pub fn cluster(want: Want, formed: bool) -> ClusterAssignment {
         users: None,
         tls: None,
         limits: Limits::default(),
+        spec: Vec::new(),
     }
 }
 
@@ -128,6 +129,8 @@ pub fn hello() -> Hello {
         zone: None,
         term: Term(1),
         pid: 1,
+        generation: Generation(0),
+        held: Vec::new(),
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     config::Config,
-    events,
+    disclose, events,
     hand_over::hand_over,
     keeper::Event,
     layout::{InstanceDir, Layout},
@@ -62,8 +62,8 @@ impl Tasks {
 
     /// Performs a task, or waits for the one with the same id, or remembers its answer.
     pub async fn perform(self: Arc<Self>, task: wire::Task) -> wire::TaskResult {
-        // A log is not remembered: it is long, and can be read again.
-        if let Some(Kind::ReadLog(_)) = &task.kind {
+        // A log is not remembered: it is long, and can be read again. Nor is what holds passwords.
+        if let Some(Kind::ReadLog(_) | Kind::Disclose(_)) = &task.kind {
             let outcome = self.work(task.kind).await.unwrap_or_else(Outcome::Failed);
             return wire::TaskResult { id: task.id, outcome: Some(outcome) };
         }
@@ -112,6 +112,7 @@ impl Tasks {
             Some(Kind::ReadLog(task)) => self.read_log(&task).await.map(Outcome::Log),
             Some(Kind::Start(task)) => self.start(&task).await.map(Outcome::Start),
             Some(Kind::HandOver(task)) => self.hand_over(&task).await.map(Outcome::HandOver),
+            Some(Kind::Disclose(_)) => Ok(Outcome::Disclosure(disclose::disclose(&self.layout, &self.config.ports))),
             None => Err("this task is not known to this agent; upgrade it".into()),
         }
     }

@@ -22,7 +22,7 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    check, facts,
+    check, estranged, facts,
     gate::{Visit, visit},
     keeper::Shared,
     ledger::{ClusterRecord, OpState},
@@ -96,8 +96,14 @@ impl admin_server::Admin for Admin {
         let wanted = request.into_inner().facts;
         let names = self.shared.inventory().hosts().keys().filter(|_| wanted).cloned().collect();
         let facts = self.shared.facts(names).await;
+        let clusters = self.shared.ledger.clusters().map_err(store_failed)?;
+        let clusters = clusters.into_iter().map(|record| record.blueprint.cluster).collect();
         let inventory = self.shared.inventory();
-        let mut hosts: Vec<_> = inventory.hosts().values().map(|host| status::host(&inventory, host)).collect();
+        let one = |host| {
+            let findings = estranged::findings(host, &clusters).into_iter().map(wire::Finding::from).collect();
+            wire::Host { findings, ..status::host(&inventory, host) }
+        };
+        let mut hosts: Vec<_> = inventory.hosts().values().map(one).collect();
         // One that is enrolled and never spoke is a host too.
         for record in &known {
             let name = record.host.as_str();

@@ -127,6 +127,7 @@ impl Blueprint {
             users: None,
             tls: None,
             limits: self.limits,
+            spec: Vec::new(),
         })
     }
 
@@ -144,6 +145,7 @@ impl Blueprint {
             users: None,
             tls: None,
             limits: self.limits,
+            spec: Vec::new(),
         };
         wire::ClusterAssignment::from(&whole).encode_to_vec()
     }

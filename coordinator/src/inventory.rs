@@ -38,6 +38,8 @@ pub struct Host {
     pub session: Option<Session>,
     /// Another process with the same identity that wanted to speak while this one still did.
     pub rival: Option<Rival>,
+    /// Why it is told nothing, if it is not: see [`estranged`](crate::estranged).
+    pub estranged: Option<String>,
 }
 
 /// A second process with one identity: an agent that was started again, or a cloned disk.
@@ -82,6 +84,7 @@ enum Away {
     Refuses(String),
     Behind { accepted: Generation, told: Generation },
     Barred(Bar),
+    Estranged(String),
 }
 
 impl Away {
@@ -102,6 +105,7 @@ impl fmt::Display for Away {
             Self::Refuses(why) => write!(f, "refuses: {why}"),
             Self::Behind { accepted, told } => write!(f, "has generation {accepted}, told was {told}"),
             Self::Barred(bar) => write!(f, "{} (hint: {})", bar.what, bar.cure),
+            Self::Estranged(why) => write!(f, "{why} (hint: muster hosts)"),
         }
     }
 }
@@ -136,8 +140,17 @@ impl Inventory {
 
     /// A host that called before this coordinator started.
     pub fn remember(&mut self, hello: Hello, told: Generation) {
-        let host = Host { hello: hello.clone(), report: None, heard: Instant::now(), told, session: None, rival: None };
-        self.hosts.insert(hello.host, host);
+        let heard = Instant::now();
+        let name = hello.host.clone();
+        let host = Host { hello, report: None, heard, told, session: None, rival: None, estranged: None };
+        self.hosts.insert(name, host);
+    }
+
+    /// Whether a host holds what is not known here, and in what words.
+    pub fn estrange(&mut self, name: &HostName, why: Option<String>) {
+        if let Some(host) = self.hosts.get_mut(name) {
+            host.estranged = why;
+        }
     }
 
     /// A host that calls now. Its old session, if any, ends with the sender that is dropped here. What it said before
@@ -147,9 +160,9 @@ impl Inventory {
         let caller = |hello: &Hello| (hello.identity, hello.boot_id.clone(), hello.pid);
         let before = self.hosts.remove(&hello.host).filter(|before| caller(&before.hello) == caller(&hello));
         let report = before.and_then(|before| before.report);
-        let host =
-            Host { hello: hello.clone(), report, heard: Instant::now(), told, session: Some(session), rival: None };
-        self.hosts.insert(hello.host, host);
+        let (name, heard, session) = (hello.host.clone(), Instant::now(), Some(session));
+        let host = Host { hello, report, heard, told, session, rival: None, estranged: None };
+        self.hosts.insert(name, host);
     }
 
     /// The session has ended; ignored if a newer one has taken its place.
@@ -213,7 +226,10 @@ impl Inventory {
             let report = match self.current(&name, bars) {
                 Ok(report) => report,
                 Err(away) => {
-                    return Some(culprit(away.to_string(), matches!(away, Away::Refuses(_) | Away::Barred(_))));
+                    return Some(culprit(
+                        away.to_string(),
+                        matches!(away, Away::Refuses(_) | Away::Barred(_) | Away::Estranged(_)),
+                    ));
                 }
             };
             let told = self.hosts.get(&name).map(|host| host.told).filter(|told| *told != report.converged)?;
@@ -243,6 +259,9 @@ impl Inventory {
             return Err(Away::Barred(bar.clone()));
         }
         let host = self.hosts.get(name).ok_or(Away::Nobody)?;
+        if let Some(why) = &host.estranged {
+            return Err(Away::Estranged(why.clone()));
+        }
         let report = match &host.report {
             Some(report) if self.live(host) => report,
             _ => return Err(Away::Silent(host.heard.elapsed())),

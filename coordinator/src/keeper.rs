@@ -27,6 +27,7 @@ use crate::{
     blueprint::Blueprint,
     config::Config,
     door::Door,
+    estranged::{self, Known, estrangement},
     formation::{self, Goal, Phase},
     inventory::Inventory,
     ledger::{ClusterRecord, Ledger, LedgerError, OpState, OperationRecord, Write},
@@ -84,11 +85,15 @@ impl Shared {
     /// Knows the hosts that the store knows.
     pub fn new(config: Config, ledger: Ledger, shutdown: CancellationToken) -> Result<Arc<Self>, LedgerError> {
         let mut inventory = Inventory::new(config.heartbeat);
+        let clusters = estranged::clusters(&ledger.clusters()?);
         for (hello, _) in ledger.hosts()? {
             let hello =
                 muster_proto::Hello::try_from(hello).map_err(|error| LedgerError::Damaged(error.to_string()))?;
-            let told = ledger.desired(&hello.host)?.map_or(0, |desired| desired.generation);
-            inventory.remember(hello, Generation(told));
+            let told = Generation(ledger.desired(&hello.host)?.map_or(0, |desired| desired.generation));
+            let known = Known { term: ledger.term(), told, clusters: clusters.clone() };
+            let (name, strange) = (hello.host.clone(), estrangement(&hello, &known));
+            inventory.remember(hello, told);
+            inventory.estrange(&name, strange);
         }
         let door = Shared::open_door(&config, &ledger)?;
         Ok(Arc::new(Self {
@@ -139,9 +144,10 @@ impl Shared {
         let clusters: Vec<_> = all.filter(|other| other.blueprint.cluster != cluster.cluster).chain(next).collect();
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let counts = (count(said.count.0), count(said.count.1));
+        let hosts = self.tellable(cluster);
         let (told, seq) = self.ledger.write(|write| {
             change(write)?;
-            let told = self.tell(write, &cluster.hosts(), &clusters)?;
+            let told = self.tell(write, &hosts, &clusters)?;
             let seq = write.event(said.operation, said.state, said.phase, said.message, counts)?;
             Ok::<_, LedgerError>((told, seq))
         })?;
@@ -151,6 +157,24 @@ impl Shared {
         self.send(told);
         self.ring();
         Ok(seq)
+    }
+
+    /// The hosts of a cluster that can be told something. One that never called a store that was rebuilt, or that holds
+    /// what is not known here, is told when that has been found out: what number its orders have is not known before.
+    fn tellable(&self, cluster: &Blueprint) -> Vec<HostName> {
+        let inventory = self.inventory();
+        let known = |name: &HostName| inventory.get(name).is_some_and(|host| host.estranged.is_none());
+        cluster.hosts().into_iter().filter(known).collect()
+    }
+
+    /// A host that calls, and whose place in clusters is known, though it was never told: from the others, by a store
+    /// that was rebuilt. For whoever [`decide`](Self::decide)s.
+    pub fn take_up(&self, host: &HostName, clusters: &[ClusterRecord]) -> Result<(), LedgerError> {
+        let named = clusters.iter().any(|record| record.blueprint.hosts().contains(host));
+        if named && self.ledger.desired(host)?.is_none() {
+            self.ledger.write(|write| self.tell(write, std::slice::from_ref(host), clusters))?;
+        }
+        Ok(())
     }
 
     /// Sets what these hosts are to be told, inside a transaction; [`send`](Self::send) tells them when it is done.

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::{
     caller::Caller,
+    estranged::{self, Known, estrangement},
     gate::{Visit, visit},
     inventory::{Inventory, Rival, Session},
     keeper::Shared,
@@ -88,16 +89,12 @@ fn welcome(
     }
     let name = hello.host.clone();
     let enrolled = entitled(shared, visit, &name)?;
-    if hello.term > shared.ledger.term() {
-        tracing::error!(
-            host = %name,
-            "has obeyed term {}, and this coordinator is of term {}: it will not listen; either another coordinator \
-             runs, or this store is an old copy",
-            hello.term,
-            shared.ledger.term()
-        );
-    }
     let store = |error: LedgerError| Status::from(Failure::new(Reason::StoreFailed, error.to_string()));
+    let _sole = shared.decide();
+    let clusters = shared.ledger.clusters().map_err(store)?;
+    let told = Generation(shared.ledger.desired(&name).map_err(store)?.map_or(0, |desired| desired.generation));
+    let known = Known { term: shared.ledger.term(), told, clusters: estranged::clusters(&clusters) };
+    let strange = estrangement(&hello, &known);
     let mut inventory = shared.inventory();
     if enrolled && let Some(busy) = await_earlier(&mut inventory, &hello) {
         return Err(busy.into());
@@ -115,6 +112,17 @@ fn welcome(
             .into());
     }
     shared.ledger.write(|write| write.host(&name, &raw)).map_err(store)?;
+    match &strange {
+        Some(why) => tracing::error!(host = %name, "{why}; see: muster hosts"),
+        None if hello.term > known.term => tracing::error!(
+            host = %name,
+            "has obeyed term {}, and this coordinator is of term {}: it will not listen; either another coordinator \
+             runs, or this store is an old copy",
+            hello.term,
+            known.term
+        ),
+        None => shared.take_up(&name, &clusters).map_err(store)?,
+    }
     let desired = shared.ledger.desired(&name).map_err(store)?;
     let told = Generation(desired.as_ref().map_or(0, |desired| desired.generation));
     let heartbeat_ms = u32::try_from(millis(shared.config.heartbeat)).unwrap_or(u32::MAX);
@@ -128,12 +136,13 @@ fn welcome(
     let session = Uuid::new_v4();
     tracing::info!(host = %name, address = %hello.address, version = hello.agent_version, "connected");
     inventory.arrive(hello, told, Session { id: session, say, asked: HashMap::new() });
+    inventory.estrange(&name, strange);
     Ok((name, session))
 }
 
 /// Whether the caller may speak for that host, and whether it is an enrolled one. A host that is enrolled comes with
 /// its certificate and in no other way.
-fn entitled(shared: &Shared, visit: &Visit, name: &HostName) -> Result<bool, Failure> {
+pub fn entitled(shared: &Shared, visit: &Visit, name: &HostName) -> Result<bool, Failure> {
     let known = shared.ledger.host_trust(name).map_err(store_failed)?;
     match (&visit.caller, known) {
         (Caller::Host { name: own, .. }, _) if own != name => {

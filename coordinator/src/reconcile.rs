@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use muster_proto::{ClusterAssignment, HostAssignment, HostName, Spec, Want};
+use muster_proto::{ClusterAssignment, HostAssignment, HostName, Spec, Want, wire};
+use prost::Message as _;
 
 use crate::{blueprint::Blueprint, credentials::Credentials, formation::Goal, ledger::ClusterRecord, rolling::Duties};
 
@@ -17,6 +18,8 @@ pub struct Told<'a> {
     pub formed: bool,
     /// What operators want of its instances; of a formed one.
     pub duties: &'a Duties,
+    /// What the operator wanted; hosts keep it for a coordinator that has lost its store.
+    pub spec: Option<&'a Spec>,
     /// What says who may log in and what is spoken; none for one that is open and plain.
     pub access: Option<(&'a Spec, &'a Credentials)>,
 }
@@ -28,6 +31,7 @@ impl<'a> From<&'a ClusterRecord> for Told<'a> {
             goal: record.goal,
             formed: record.formed_ms.is_some(),
             duties: &record.duties,
+            spec: Some(&record.spec),
             access: record.credentials.as_ref().map(|credentials| (&record.spec, credentials)),
         }
     }
@@ -56,7 +60,8 @@ fn assignment(host: &HostName, told: &Told) -> Option<ClusterAssignment> {
     }
     let users = told.access.and_then(|(spec, credentials)| credentials.users(spec));
     let tls = told.access.and_then(|(spec, credentials)| credentials.tls(spec));
-    Some(ClusterAssignment { users, tls, ..assignment })
+    let spec = told.spec.map(|spec| wire::Spec::from(spec).encode_to_vec()).unwrap_or_default();
+    Some(ClusterAssignment { users, tls, spec, ..assignment })
 }
 
 fn want(goal: Goal) -> Want {

@@ -143,6 +143,8 @@ pub fn hello(host: &str) -> Hello {
         zone: None,
         term: Term(1),
         pid: 1,
+        generation: Generation(0),
+        held: Vec::new(),
     }
 }
 

@@ -1,8 +1,11 @@
 //! A cluster as it is shown: the blueprint beside what was last heard, issues first.
 
+use std::collections::BTreeSet;
+
 use muster_proto::{Condition, HostName, InstanceState, InstanceStatus, Member, NodeId, convert::millis, wire};
 
 use crate::{
+    estranged,
     finding::Finding,
     inventory::{Host, Inventory, use_word},
     ledger::{ClusterRecord, OpState},
@@ -45,6 +48,7 @@ pub fn host(inventory: &Inventory, host: &Host) -> wire::Host {
         trust: None,
         facts: Vec::new(),
         facts_error: String::new(),
+        findings: Vec::new(),
     }
 }
 
@@ -90,6 +94,8 @@ pub fn status(
     let hosts = record.blueprint.hosts();
     let instances: Vec<_> = record.blueprint.members.iter().map(|member| instance(record, member, inventory)).collect();
     let mut issues: Vec<_> = hosts.iter().filter_map(|name| silent(name, inventory, bars)).collect();
+    let strange = hosts.iter().filter_map(|name| inventory.get(name)).filter(|host| host.estranged.is_some());
+    issues.extend(strange.flat_map(|host| estranged::findings(host, &BTreeSet::new())));
     issues.extend(record.blueprint.members.iter().filter_map(|member| issue(record, member, inventory)));
     issues.sort();
     wire::GetStatusResponse {

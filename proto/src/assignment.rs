@@ -62,6 +62,9 @@ pub struct ClusterAssignment {
     pub tls: Option<InstanceTls>,
     /// What each instance may take of its host.
     pub limits: Limits,
+    /// The operator's spec, encoded, for a coordinator that has lost its store; agents do not look into it. Empty when
+    /// the coordinator that told this did not send it yet.
+    pub spec: Vec<u8>,
 }
 
 impl ClusterAssignment {

@@ -260,6 +260,7 @@ impl From<&ClusterAssignment> for wire::ClusterAssignment {
             users: cluster.users.as_ref().map(wire::Users::from),
             tls: cluster.tls.as_ref().map(wire::InstanceTls::from),
             limits: limits::wire(cluster.limits),
+            spec: cluster.spec.clone(),
         }
     }
 }
@@ -320,6 +321,7 @@ impl TryFrom<wire::ClusterAssignment> for ClusterAssignment {
             users: cluster.users.map(Users::try_from).transpose().map_err(inside("users"))?,
             tls: cluster.tls.map(InstanceTls::try_from).transpose().map_err(inside("tls"))?,
             limits: limits::read(cluster.limits)?,
+            spec: cluster.spec,
         })
     }
 }

@@ -41,7 +41,7 @@ pub use limits::{Cpus, Limits, Memory};
 pub use names::{ClusterName, HostName};
 pub use ports::{BusOffset, Port, PortSet};
 pub use printable::printable;
-pub use report::{Hello, InstanceState, InstanceStatus, NodeView, PortUse, Report, Server};
+pub use report::{Held, Hello, InstanceState, InstanceStatus, NodeView, PortUse, Report, Server};
 pub use secret::Secret;
 pub use server::{Dialect, Flavour, ServerVersion};
 pub use slots::{SLOTS, SlotRange};

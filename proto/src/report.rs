@@ -5,7 +5,8 @@ use std::{net::IpAddr, time::Duration};
 use uuid::Uuid;
 
 use crate::{
-    Account, ClusterName, Generation, HostName, Life, NodeId, Port, PortSet, Role, ServerVersion, Sha256, Term,
+    Account, ClusterAssignment, ClusterId, ClusterName, Generation, HostName, Incarnation, Life, NodeId, Port, PortSet,
+    Role, ServerVersion, Sha256, Term,
 };
 
 /// A server binary on a host.
@@ -44,6 +45,27 @@ pub struct Hello {
     pub term: Term,
     /// The agent process.
     pub pid: i32,
+    /// The generation on its disk; 0 before the first.
+    pub generation: Generation,
+    /// The clusters in it, by name.
+    pub held: Vec<Held>,
+}
+
+/// A cluster that a host has instances of, as it was told.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Held {
+    /// Its name.
+    pub cluster: ClusterName,
+    /// Which of those that had this name.
+    pub cluster_id: ClusterId,
+    /// Which life of it.
+    pub incarnation: Incarnation,
+}
+
+impl From<&ClusterAssignment> for Held {
+    fn from(told: &ClusterAssignment) -> Self {
+        Self { cluster: told.cluster.clone(), cluster_id: told.cluster_id, incarnation: told.incarnation }
+    }
 }
 
 /// How an instance is doing.

@@ -49,6 +49,7 @@ macro_rules! hidden {
 hidden! {
     Login { user },
     Desired { term, generation },
+    Disclosure { term, generation, ledger_error },
     CreateTokenResponse { about },
     CreateUserResponse { user },
     GetCredentialsResponse { user, tls, overlap },

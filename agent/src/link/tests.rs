@@ -75,12 +75,14 @@ async fn nothing_is_reported_before_the_first_look() {
     let (_assignment, assigned) = watch::channel(Arc::new(samples::assignment(muster_proto::Want::Running, false)));
     let (published, publication) = watch::channel(Published { report: report(0), passes: 0 });
     let (events, _bell) = mpsc::channel(8);
-    let tasks = Tasks::new(config.clone(), layout, assigned, events.clone());
-    let link = Link::new(config.coordinator, Papers::in_dir(base.path()), samples::hello(), publication, events, tasks);
+    let tasks = Tasks::new(config.clone(), layout, assigned.clone(), events.clone());
+    let news = News { published: publication, assignment: assigned };
+    let link = Link::new(config.coordinator, Papers::in_dir(base.path()), samples::hello(), news, events, tasks);
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(link.run(shutdown.clone()));
 
-    let Some(from_agent::Body::Hello(_)) = hears.recv().await else { panic!("the first is not a hello") };
+    let Some(from_agent::Body::Hello(hello)) = hears.recv().await else { panic!("the first is not a hello") };
+    assert_eq!(hello.held.iter().map(|held| held.cluster.as_str()).collect::<Vec<_>>(), ["orders"]);
     // Its answers show that it was welcomed and could have said more.
     for nth in 0..TASKS {
         let said = hears.recv().await.unwrap();

@@ -14,6 +14,7 @@ use muster_proto::{
 };
 
 use crate::{
+    estranged,
     finding::Finding,
     keeper::Shared,
     ledger::unix_ms,
@@ -40,6 +41,14 @@ pub async fn plan(shared: &Arc<Shared>, request: wire::PlanRequest) -> Result<wi
     let preflight_micros = micros(began.elapsed());
     let bars = shared.bars().map_err(store_failed)?;
     findings.extend(preflight::judge(&spec, &answers, &offered(shared, &spec), &bars));
+    let clusters = shared.ledger.clusters().map_err(store_failed)?;
+    let clusters = clusters.into_iter().map(|record| record.blueprint.cluster).collect();
+    let hosts = &spec.parts().hosts;
+    {
+        let inventory = shared.inventory();
+        let there: Vec<_> = hosts.iter().filter_map(|host| inventory.get(&host.name)).collect();
+        estranged::bars(&mut findings, &there, &clusters);
+    }
     findings.sort();
     let facts: BTreeMap<_, _> = {
         let inventory = shared.inventory();

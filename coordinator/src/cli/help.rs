@@ -76,7 +76,8 @@ JSON: {\"hosts\": [{\"name\", \"address\", \"state\": \"live|unknown\", \"age_ms
         \"agent_version\", \"server\", \"ports\": [{\"port\", \"use\"}],
         \"trust\": {\"state\", \"reason\", \"since_unix_ms\", \"key_sha256\",
         \"certificate_expires_unix_ms\"} or null,
-        \"facts\": [{\"name\", \"value\", \"good\", \"why\", \"cure\"}], \"facts_error\", ...}],
+        \"facts\": [{\"name\", \"value\", \"good\", \"why\", \"cure\"}], \"facts_error\",
+        \"findings\": [{\"severity\", \"code\", \"message\", \"cure\"}], ...}],
        \"coordinator_version\", \"term\"}",
 };
 

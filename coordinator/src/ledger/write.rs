@@ -1,6 +1,6 @@
 //! Changes to the store. Each is made inside a transaction of [`Ledger::write`](super::Ledger::write).
 
-use muster_proto::{ClusterName, HostAssignment, HostName, OperationId, Sha256, wire};
+use muster_proto::{ClusterName, HostAssignment, HostName, OperationId, Sha256, Term, wire};
 use prost::Message as _;
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
@@ -36,7 +36,8 @@ impl<'a> Write<'a> {
         Ok(())
     }
 
-    /// Sets what a host is to be told. The generation moves only when the content does.
+    /// Sets what a host is to be told. The generation moves only when the content does. Of a host that was never told
+    /// anything by this store it begins above the one that the host has said it has.
     pub fn tell(&self, host: &HostName, assignment: &HostAssignment) -> Result<wire::Desired> {
         let (document, sha256) = assignment.encode();
         let before: Option<(i64, Vec<u8>)> = self
@@ -45,14 +46,45 @@ impl<'a> Write<'a> {
                 Ok((row.get(0)?, row.get(1)?))
             })
             .optional()?;
-        let (generation, same) = before.map_or((0, false), |(generation, hash)| (generation, hash == sha256.0));
-        let generation = if same { generation } else { generation + 1 };
+        let (generation, same) = match before {
+            Some((generation, hash)) => (generation, hash == sha256.0),
+            None => (self.generation_of(host)?, false),
+        };
+        let generation = if same { generation } else { generation.saturating_add(1) };
         if !same {
             let sealed = self.1.seal(&document_place(host.as_str()), &document)?;
             let row = params![host.as_str(), generation, sha256.0.to_vec(), sealed];
             self.0.execute("INSERT OR REPLACE INTO desired VALUES (?1, ?2, ?3, ?4)", row)?;
         }
         Ok(wire::Desired { term: 0, generation: unsigned(generation), sha256: sha256.0.to_vec(), document })
+    }
+
+    /// The generation that a host has said it has; 0 when it never called.
+    fn generation_of(&self, host: &HostName) -> Result<i64> {
+        let query = "SELECT hello FROM hosts WHERE name = ?1";
+        let hello: Option<Vec<u8>> = self.0.query_row(query, [host.as_str()], |row| row.get(0)).optional()?;
+        let hello = hello.map(|hello| wire::Hello::decode(hello.as_slice()).map_err(damaged)).transpose()?;
+        Ok(hello.map_or(0, |hello| signed(hello.generation)))
+    }
+
+    /// A host goes on from there: what another store has told it is kept as what this one has, unless this one has told
+    /// it more already. For a store that is rebuilt.
+    pub fn go_on_from(&self, host: &HostName, told: &wire::Desired) -> Result<()> {
+        let sealed = self.1.seal(&document_place(host.as_str()), &told.document)?;
+        let row = params![host.as_str(), signed(told.generation), told.sha256, sealed];
+        self.0.execute(
+            "INSERT INTO desired VALUES (?1, ?2, ?3, ?4) ON CONFLICT (host) DO UPDATE SET \
+             generation = excluded.generation, sha256 = excluded.sha256, document = excluded.document \
+             WHERE excluded.generation > desired.generation",
+            row,
+        )?;
+        Ok(())
+    }
+
+    /// The next start is of a later term than this one. For a store that is rebuilt.
+    pub fn surpass(&self, term: Term) -> Result<()> {
+        self.0.execute("UPDATE meta SET value = max(value, ?1) WHERE key = 'term'", [signed(term.0)])?;
+        Ok(())
     }
 
     /// Keeps a plan until it expires, and forgets those that have.

@@ -18,8 +18,8 @@ fn a_host_is_told_of_every_cluster_that_names_it_and_of_no_other() {
     carts.cluster = "carts".parse().unwrap();
     let none = Duties::new();
     let told = [
-        Told { blueprint: &orders, goal: Goal::Running, formed: true, duties: &none, access: None },
-        Told { blueprint: &carts, goal: Goal::Prepared, formed: false, duties: &none, access: None },
+        Told { blueprint: &orders, goal: Goal::Running, formed: true, duties: &none, spec: None, access: None },
+        Told { blueprint: &carts, goal: Goal::Prepared, formed: false, duties: &none, spec: None, access: None },
     ];
     let hosts = ["server1", "server3", "server9"].map(host);
     let wishes = assignments(&hosts, &told);
@@ -38,7 +38,7 @@ fn every_goal_is_a_wish_for_every_instance() {
     let blueprint = blueprint();
     let cases = [(Goal::Prepared, Want::Prepared), (Goal::Running, Want::Running), (Goal::SetAside, Want::SetAside)];
     for (goal, want) in cases {
-        let told = Told { blueprint: &blueprint, goal, formed: false, duties: &Duties::new(), access: None };
+        let told = Told { blueprint: &blueprint, goal, formed: false, duties: &Duties::new(), spec: None, access: None };
         let wishes = assignments(&blueprint.hosts(), &[told]);
         let wants: Vec<_> = wishes.values().flat_map(|wish| &wish.clusters[0].instances).map(|one| one.want).collect();
         assert_eq!(wants, [want; 6]);
@@ -54,5 +54,7 @@ fn who_may_log_in_and_what_is_spoken_goes_to_every_host_of_the_cluster() {
         let [cluster] = wish.clusters.as_slice() else { panic!("one cluster") };
         assert_eq!((&cluster.users, &cluster.tls), (&credentials.users(&spec), &credentials.tls(&spec)));
         assert!(cluster.users.is_some() && cluster.tls.is_some() && cluster.formed);
+        let told = wire::Spec::decode(cluster.spec.as_slice()).unwrap();
+        assert_eq!(Spec::try_from(told).unwrap(), spec, "for a coordinator that has lost its store");
     }
 }

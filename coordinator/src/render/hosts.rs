@@ -4,7 +4,9 @@ use muster_proto::wire::{Fact, Host, HostPort, HostState, ListHostsResponse};
 use serde::Serialize;
 
 use super::{
-    ServerJson, age, some, table,
+    ServerJson, age,
+    finding::{self, FindingJson},
+    some, table,
     trust::{self, TrustJson},
 };
 
@@ -37,6 +39,7 @@ pub struct HostJson {
     trust: Option<TrustJson>,
     facts: Vec<FactJson>,
     facts_error: Option<String>,
+    findings: Vec<FindingJson>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -93,6 +96,7 @@ impl From<&Host> for HostJson {
             trust: host.trust.as_ref().map(TrustJson::from),
             facts: host.facts.iter().map(FactJson::from).collect(),
             facts_error: some(&host.facts_error),
+            findings: finding::json(&host.findings),
         }
     }
 }
@@ -163,6 +167,7 @@ fn notes(host: &Host) -> Vec<String> {
     if !host.server_error.is_empty() {
         notes.push(format!("{} has no server to start: {}", host.name, host.server_error));
     }
+    notes.extend(Some(finding::text(&host.findings).trim_end().to_owned()).filter(|text| !text.is_empty()));
     notes
 }
 
@@ -222,6 +227,14 @@ mod tests {
             converged: 3,
             refusal: "term 2 is lower than 5".into(),
             trust: Some(trust(TrustState::Quarantined, "seen twice")),
+            findings: vec![muster_proto::wire::Finding {
+                severity: muster_proto::wire::Severity::Fatal.into(),
+                code: "LEDGER_UNKNOWN".into(),
+                host: "server2".into(),
+                subject: "agent".into(),
+                message: "holds cluster orders".into(),
+                cure: "recover".into(),
+            }],
             ..Host::default()
         };
         ListHostsResponse { hosts: vec![server1, server2], coordinator_version: "0.1.0".into(), term: 2 }
@@ -294,7 +307,8 @@ mod tests {
                     "certificate_expires_unix_ms": 1795989600000
                   },
                   "facts": [],
-                  "facts_error": null
+                  "facts_error": null,
+                  "findings": []
                 },
                 {
                   "name": "server2",
@@ -320,7 +334,8 @@ mod tests {
                     "certificate_expires_unix_ms": 1795989600000
                   },
                   "facts": [],
-                  "facts_error": null
+                  "facts_error": null,
+                  "findings": []
                 }
               ],
               "coordinator_version": "0.1.0",

@@ -6,8 +6,8 @@ use super::{
     FieldError, Result, each, inside, millis, numbers, port, port_set, role, said, sha256, some, wire_role, word, wrong,
 };
 use crate::{
-    Account, Condition, Generation, Life, Port, ServerVersion, Term,
-    report::{Hello, InstanceState, InstanceStatus, NodeView, PortUse, Report, Server},
+    Account, Condition, Generation, Incarnation, Life, Port, ServerVersion, Term,
+    report::{Held, Hello, InstanceState, InstanceStatus, NodeView, PortUse, Report, Server},
     wire,
 };
 
@@ -45,7 +45,30 @@ impl From<&Hello> for wire::Hello {
             zone: hello.zone.clone().unwrap_or_default(),
             term: hello.term.0,
             pid: hello.pid,
+            generation: hello.generation.0,
+            held: hello.held.iter().map(wire::HeldCluster::from).collect(),
         }
+    }
+}
+
+impl From<&Held> for wire::HeldCluster {
+    fn from(held: &Held) -> Self {
+        Self {
+            cluster: held.cluster.to_string(),
+            cluster_id: held.cluster_id.to_string(),
+            incarnation: held.incarnation.0,
+        }
+    }
+}
+
+impl TryFrom<wire::HeldCluster> for Held {
+    type Error = FieldError;
+    fn try_from(held: wire::HeldCluster) -> Result<Self> {
+        Ok(Self {
+            cluster: word("cluster", &held.cluster)?,
+            cluster_id: word("cluster_id", &held.cluster_id)?,
+            incarnation: Incarnation(held.incarnation),
+        })
     }
 }
 
@@ -65,6 +88,8 @@ impl TryFrom<wire::Hello> for Hello {
             zone: some(said(hello.zone)),
             term: Term(hello.term),
             pid: hello.pid,
+            generation: Generation(hello.generation),
+            held: each("hello.held", hello.held, Held::try_from)?,
         })
     }
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     Account, ClusterId, Condition, Cpus, Flavour, Generation, Limits, Memory, ServerVersion, Term,
-    report::{Hello, InstanceState, InstanceStatus, NodeView, PortUse, Report, Server},
+    report::{Held, Hello, InstanceState, InstanceStatus, NodeView, PortUse, Report, Server},
 };
 
 // --- anything that can be said
@@ -107,6 +107,7 @@ fn assignment_at(ports: Vec<Port>) -> impl Strategy<Value = ClusterAssignment> {
             users: None,
             tls: None,
             limits,
+            spec: vec![10, 6],
         }
     })
 }
@@ -229,8 +230,25 @@ fn hello() -> impl Strategy<Value = Hello> {
     let rest = (words(), ports(), "/[a-z]{1,9}", option::of(words()), option::of(words()), any::<u64>(), any::<i32>());
     (who, rest).prop_map(|((protocol, agent_version, host, address, identity), rest)| {
         let (boot_id, ports, base_dir, rack, zone, term, pid) = rest;
-        let (identity, term) = (Uuid::from_u128(identity), Term(term));
-        Hello { protocol, agent_version, host, address, identity, boot_id, ports, base_dir, rack, zone, term, pid }
+        let (identity, term, generation) = (Uuid::from_u128(identity), Term(term), Generation(term.wrapping_add(1)));
+        let cluster = "orders".parse().unwrap();
+        let held = vec![Held { cluster, cluster_id: ClusterId(identity), incarnation: Incarnation(term.0) }];
+        Hello {
+            protocol,
+            agent_version,
+            host,
+            address,
+            identity,
+            boot_id,
+            ports,
+            base_dir,
+            rack,
+            zone,
+            term,
+            pid,
+            generation,
+            held,
+        }
     })
 }
 
