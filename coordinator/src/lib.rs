@@ -37,6 +37,7 @@ pub mod placement;
 pub mod plan;
 pub mod preflight;
 pub mod reconcile;
+pub mod recovery;
 pub mod render;
 pub mod rolling;
 pub mod safeguard;

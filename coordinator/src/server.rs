@@ -40,17 +40,10 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Runs the coordinator until `shutdown` is cancelled.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    fs::create_dir_all(&config.state_dir).with_context(|| format!("cannot make {}", config.state_dir.display()))?;
-    fs::set_permissions(&config.state_dir, Permissions::from_mode(0o700))
-        .context("cannot close the state directory to others")?;
-    let _lock = sole_coordinator(&config.state_dir.join("lock")).with_context(|| {
+    let _lock = lock(&config)?.with_context(|| {
         format!("another muster-coordinator uses {}; one store has one coordinator", config.state_dir.display())
     })?;
-    let store = config.state_dir.join("store.db");
-    let not_opened = || format!("cannot open the store {}", store.display());
-    let sealed = Ledger::is_sealed(&store).with_context(not_opened)?;
-    let seal = Seal::open(&config.key_file, sealed).context("cannot keep the store's secrets")?;
-    let ledger = Ledger::open(&store, seal).with_context(not_opened)?;
+    let ledger = open(&config)?;
     let tcp = TcpListener::bind(config.listen).await.map_err(|error| cannot_listen(config.listen, error))?;
     let unix = listen_unix(&config.admin_socket)
         .with_context(|| format!("cannot listen on the admin socket {}", config.admin_socket.display()))?;
@@ -94,17 +87,34 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     served.context("a listener has failed")
 }
 
+/// Takes the state directory into use. The inner error says that somebody else has it.
+pub(crate) fn lock(config: &Config) -> anyhow::Result<io::Result<File>> {
+    fs::create_dir_all(&config.state_dir).with_context(|| format!("cannot make {}", config.state_dir.display()))?;
+    fs::set_permissions(&config.state_dir, Permissions::from_mode(0o700))
+        .context("cannot close the state directory to others")?;
+    Ok(sole_coordinator(&config.state_dir.join("lock")))
+}
+
+/// Opens or makes the store. The lock is held.
+pub(crate) fn open(config: &Config) -> anyhow::Result<Ledger> {
+    let store = config.state_dir.join("store.db");
+    let not_opened = || format!("cannot open the store {}", store.display());
+    let sealed = Ledger::is_sealed(&store).with_context(not_opened)?;
+    let seal = Seal::open(&config.key_file, sealed).context("cannot keep the store's secrets")?;
+    Ledger::open(&store, seal).with_context(not_opened)
+}
+
 /// A report of a host with hundreds of instances that all disagree with their blueprint is some megabytes.
-const MESSAGE_MAX: usize = 64 << 20;
+pub(crate) const MESSAGE_MAX: usize = 64 << 20;
 /// What somebody may send who need not be anybody: a request for a certificate has less than a kilobyte.
-const STRANGE_MAX: usize = 64 << 10;
+pub(crate) const STRANGE_MAX: usize = 64 << 10;
 /// Calls at once over one connection; an operator's tools make a few.
 const STREAMS_MAX: u32 = 64;
 /// Of a call's headers, in bytes.
 const HEADERS_MAX: u32 = 16 << 10;
 
 /// Keepalive finds a frozen agent in 15 s.
-fn builder() -> Server {
+pub(crate) fn builder() -> Server {
     Server::builder()
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
@@ -124,7 +134,7 @@ fn reflection() -> anyhow::Result<
         .context("the descriptors are damaged")
 }
 
-fn cannot_listen(address: SocketAddr, error: io::Error) -> anyhow::Error {
+pub(crate) fn cannot_listen(address: SocketAddr, error: io::Error) -> anyhow::Error {
     let cure = match error.kind() {
         io::ErrorKind::AddrInUse => {
             format!("; another coordinator may run (ss -ltnp 'sport = :{}')", address.port())

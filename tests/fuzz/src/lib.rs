@@ -10,18 +10,19 @@
 mod messages;
 mod text;
 
-pub use messages::{assignment, hello, ledger, pki, report, spec_message, stamp};
+pub use messages::{assignment, disclosure, hello, ledger, pki, report, spec_message, stamp};
 pub use text::{acl, agent_config, coordinator_config, info, nodes, ports, spec, token, verdict, version};
 
 /// A target: what it is called, in the corpus too, and what it feeds.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 18] = [
     ("acl", acl),
     ("agent_config", agent_config),
     ("assignment", assignment),
     ("coordinator_config", coordinator_config),
+    ("disclosure", disclosure),
     ("hello", hello),
     ("info", info),
     ("ledger", ledger),

@@ -8,7 +8,10 @@ use std::{
 };
 
 use muster_agent::{layout::Stamp, ledger::Ledger};
-use muster_proto::{Hello, HostAssignment, Report, Secret, Spec, convert::FieldError, pki, wire};
+use muster_coordinator::recovery::{Standing, Testimony, rebuild};
+use muster_proto::{
+    Hello, HostAssignment, OperationId, Report, Secret, Sha256, Spec, Term, convert::FieldError, pki, wire,
+};
 use prost::Message;
 
 use super::harmless;
@@ -55,6 +58,33 @@ pub fn assignment(data: &[u8]) {
         let (document, _) = assignment.encode();
         assert_eq!(HostAssignment::decode(&document), Ok(assignment));
     }
+}
+
+/// What an agent tells a coordinator that has lost its store, and the store that is made of it. What is taken up was
+/// told, and the host that told it is told no less.
+pub fn disclosure(data: &[u8]) {
+    let Ok(mut said) = wire::Disclosure::decode(data) else { return };
+    // Chance does not find hashes.
+    said.sha256 = Sha256::of(&said.document).0.to_vec();
+    let told = HostAssignment::decode(&said.document).ok();
+    let host = told.as_ref().map_or_else(|| "server1".to_owned(), |told| told.host.to_string());
+    let hello = wire::Hello {
+        protocol: 1,
+        host,
+        address: "10.0.0.1".into(),
+        identity: "8f9b6c0e-0000-4000-8000-000000000000".into(),
+        term: said.term,
+        ..wire::Hello::default()
+    };
+    let Ok(hello) = Hello::try_from(hello) else { return };
+    let name = hello.host.clone();
+    let testimony = Testimony::of(hello, said);
+    let held = testimony.told.clusters().len();
+    let Ok(operation) = "01a214f6-c62e-7311-8c40-d5277b6ff3ed".parse::<OperationId>() else { return };
+    let rebuilt = rebuild(&[(name.clone(), testimony)].into(), Term(1), 1, || operation);
+    rebuilt.findings.iter().for_each(|finding| harmless(&finding.message));
+    let left = rebuilt.hosts.get(&name).is_some_and(|host| host.standing == Standing::LeftAlone);
+    assert!(left || rebuilt.clusters.len() == held, "{held} are held, {} taken up", rebuilt.clusters.len());
 }
 
 /// The agent's file of what it was told. What opens is what was written, whole.
