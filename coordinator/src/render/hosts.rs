@@ -249,6 +249,8 @@ mod tests {
             server2 is quarantined (seen twice); to let it back: muster host approve server2, or where somebody else may have its key: muster host rejoin-token server2
             server2 refuses generation 4: term 2 is lower than 5
             server2 has no server to start: redis-server: not found in PATH
+            [FATAL] LEDGER_UNKNOWN: server2 agent: holds cluster orders
+                    cure: recover
         "#]]
         .assert_eq(&text(&two()));
         expect![[r#"
@@ -335,7 +337,16 @@ mod tests {
                   },
                   "facts": [],
                   "facts_error": null,
-                  "findings": []
+                  "findings": [
+                    {
+                      "severity": "fatal",
+                      "code": "LEDGER_UNKNOWN",
+                      "host": "server2",
+                      "subject": "agent",
+                      "message": "holds cluster orders",
+                      "cure": "recover"
+                    }
+                  ]
                 }
               ],
               "coordinator_version": "0.1.0",
