@@ -19,12 +19,19 @@ pub mod text;
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_proto::{
-    ClusterAssignment, ClusterId, Generation, HostName, Member, OperationId, Port, Spec, Term, Want, spec::SpecError,
-    wire,
+    ClusterAssignment, ClusterId, Generation, HostName, InstanceAssignment, Member, OperationId, Port, Spec, Term,
+    Want, spec::SpecError, wire,
 };
 use prost::Message as _;
 
-use crate::{blueprint::Blueprint, credentials::recovered, finding::Finding, formation::Goal, ledger::ClusterRecord};
+use crate::{
+    blueprint::Blueprint,
+    credentials::recovered,
+    finding::Finding,
+    formation::Goal,
+    ledger::ClusterRecord,
+    rolling::{Duties, Duty},
+};
 
 pub use testimony::{Directory, Testimony, Told};
 
@@ -234,8 +241,8 @@ fn contradicted<'a>(candidate: &Candidate, evidence: &'a Evidence) -> BTreeSet<&
 
 /// Who is what is decided once, and is the same on all hosts.
 fn same_blueprint(one: &ClusterAssignment, other: &ClusterAssignment) -> bool {
-    (&one.cluster, &one.members, &one.settings, one.replicas)
-        == (&other.cluster, &other.members, &other.settings, other.replicas)
+    (&one.cluster, &one.members, &one.settings, one.replicas, one.limits)
+        == (&other.cluster, &other.members, &other.settings, other.replicas, other.limits)
 }
 
 /// No two of one name, and none at the places of another. Of two that are in each other's way the weightier is taken
@@ -304,11 +311,14 @@ fn record(
             members: told.members.clone(),
             settings: told.settings.clone(),
             replicas: told.replicas,
+            limits: told.limits,
         },
         goal: goal(candidate),
         formed_ms: candidate.formed.then_some(now_ms),
         operation,
         credentials: recovered.credentials,
+        duties: duties(candidate),
+        roll: None,
     })
 }
 
@@ -321,6 +331,16 @@ fn sent_spec(told: &ClusterAssignment) -> Option<Spec> {
         parts.hosts.iter().flat_map(|host| host.ports.iter().map(|port| (&host.name, port))).collect();
     let placed: BTreeSet<_> = told.members.iter().map(|member: &Member| (&member.host, member.port)).collect();
     (parts.name == told.cluster && parts.settings == told.settings && wanted == placed).then_some(spec)
+}
+
+/// What operators wanted of its instances, as the host of each was told. Of a host that was not heard nothing is known:
+/// what was stopped there is started when it is told again.
+fn duties(candidate: &Candidate) -> Duties {
+    let of = |one: &InstanceAssignment| {
+        let duty = Duty { stopped: one.want == Want::Stopped, run: one.run, all_stopped: one.all_stopped };
+        (candidate.formed && duty != Duty::default()).then_some((one.node_id, duty))
+    };
+    candidate.claims.iter().flat_map(|claim| claim.told.instances.iter().filter_map(of)).collect()
 }
 
 /// How far its hosts were told to go. The barrier was passed when anybody was told to start; one that was being called

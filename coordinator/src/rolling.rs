@@ -224,6 +224,11 @@ impl Place<'_> {
         self.role().is_none() && !self.is_down()
     }
 
+    /// The run that its process was started for; 0 where there is none.
+    fn run(&self) -> u64 {
+        self.status.map_or(0, |status| status.run)
+    }
+
     fn is_stopped(&self) -> bool {
         self.status.is_ok_and(|status| status.state == InstanceState::Stopped)
     }

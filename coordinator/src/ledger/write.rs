@@ -106,6 +106,9 @@ impl<'a> Write<'a> {
             record.operation.to_string(),
         ];
         self.0.execute("INSERT INTO clusters VALUES (?1, ?2, ?3, ?4, ?5, ?6)", row)?;
+        for (id, duty) in &record.duties {
+            self.duty(&record.blueprint.cluster, *id, *duty)?;
+        }
         match &record.credentials {
             Some(credentials) => self.credentials(&record.blueprint.cluster, credentials),
             None => Ok(()),

@@ -38,7 +38,8 @@ fn every_goal_is_a_wish_for_every_instance() {
     let blueprint = blueprint();
     let cases = [(Goal::Prepared, Want::Prepared), (Goal::Running, Want::Running), (Goal::SetAside, Want::SetAside)];
     for (goal, want) in cases {
-        let told = Told { blueprint: &blueprint, goal, formed: false, duties: &Duties::new(), spec: None, access: None };
+        let told =
+            Told { blueprint: &blueprint, goal, formed: false, duties: &Duties::new(), spec: None, access: None };
         let wishes = assignments(&blueprint.hosts(), &[told]);
         let wants: Vec<_> = wishes.values().flat_map(|wish| &wish.clusters[0].instances).map(|one| one.want).collect();
         assert_eq!(wants, [want; 6]);

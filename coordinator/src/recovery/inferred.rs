@@ -29,6 +29,7 @@ pub fn spec(told: &ClusterAssignment) -> Result<Spec, SpecError> {
             .collect(),
         settings: told.settings.clone(),
         allow_shared_host: shares_hosts(told),
+        limits: told.limits,
         auth: told.users.as_ref().map_or(Auth::None, auth),
         tls: match &told.tls {
             None => Tls::Off,

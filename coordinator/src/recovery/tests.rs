@@ -36,7 +36,7 @@ fn cluster(cluster: &str, id: u8, hosts: &[&str], port: u32) -> ClusterRecord {
         NodeId([[id; 10], [drawn; 10]].concat().try_into().unwrap())
     };
     let identity = Identity { cluster: cluster.parse().unwrap(), cluster_id, incarnation: Incarnation(1) };
-    formed(&spec, Blueprint::draw(identity, &placement, &[], draw))
+    formed(&spec, Blueprint::draw(identity, &placement, &spec, draw))
 }
 
 fn orders() -> ClusterRecord {
@@ -116,6 +116,23 @@ fn from_all_hosts_comes_the_store_that_was_lost_and_every_host_is_told_what_it_h
         assert_eq!(host.directories, host.running);
     }
     assert_eq!(said(&found), "");
+}
+
+/// Of a host that was not heard nothing is known.
+#[test]
+fn what_operators_wanted_of_instances_is_taken_up_from_those_that_were_told() {
+    let mut kept = orders();
+    let ids: Vec<_> = kept.blueprint.members.iter().map(|member| (member.node_id, member.host.clone())).collect();
+    for (nth, (id, _)) in ids.iter().enumerate() {
+        let run = u64::try_from(nth).unwrap() + 1;
+        kept.duties.insert(*id, Duty { stopped: nth % 2 == 0, run, all_stopped: nth == 3 });
+    }
+    let found = rebuilt(&evidence(["server1", "server2"].map(|host| holding(host, &[&kept]))));
+    let duties = &found.clusters[0].record.duties;
+    for (id, host) in ids {
+        let expected = kept.duties.get(&id).filter(|_| host.as_str() != "server3");
+        assert_eq!(duties.get(&id), expected, "{host}");
+    }
 }
 
 /// What a host may be in a small world.

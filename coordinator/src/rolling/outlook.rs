@@ -37,7 +37,8 @@ pub fn targets(
     let target = |place: &Place| {
         let run = match (kind, place.duty.stopped) {
             (Kind::Stop, _) => place.duty.run,
-            (Kind::Restart, _) | (Kind::Start, true) => place.duty.run + 1,
+            // After a store was lost a server may know of later ones than we do.
+            (Kind::Restart, _) | (Kind::Start, true) => place.duty.run.max(place.run()) + 1,
             // It is tried by itself, and sooner because somebody asks.
             (Kind::Start, false) if place.status.is_ok() && place.running().is_none() => place.duty.run,
             (Kind::Start, false) => return None,

@@ -50,6 +50,7 @@ fn blueprint(shards: u8, replicas: u8) -> Blueprint {
         incarnation: muster_proto::Incarnation(1),
         members: members.map(|(shard, copy)| member(shard, copy)).collect(),
         settings: Vec::new(),
+        limits: muster_proto::Limits::default(),
         replicas: replicas.into(),
     }
 }
