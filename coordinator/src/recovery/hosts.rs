@@ -80,7 +80,10 @@ fn member(name: &HostName, testimony: Option<&Testimony>, cluster: &Cluster) -> 
     let names = format!("{instances} of {} by the ledgers of {by}", blueprint.cluster);
     let finding = |code, message: String| Some(Finding::warning(code, blueprint.cluster.as_str(), message).on(name));
     let Some(testimony) = testimony else {
-        let message = format!("was not heard, and has {names}; it is told so when it calls, unless it holds more");
+        let message = format!(
+            "was not heard, and has {names}; it is told so when it calls, unless it holds more; whether an operator \
+             has stopped any of them is not known"
+        );
         return finding("HOST_MISSING", message);
     };
     let told = testimony.told.clusters().iter().any(|told| told.cluster_id == blueprint.cluster_id);

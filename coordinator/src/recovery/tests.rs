@@ -235,8 +235,8 @@ fn of_one_host_comes_everything_that_its_clusters_are_and_who_is_missing() {
     let record = &found.clusters[0].record;
     assert_eq!((&record.spec, &record.blueprint), (&orders().spec, &orders().blueprint));
     expect![[r#"
-        warn HOST_MISSING server2 orders: was not heard, and has 2 instances of orders by the ledgers of server1; it is told so when it calls, unless it holds more
-        warn HOST_MISSING server3 orders: was not heard, and has 2 instances of orders by the ledgers of server1; it is told so when it calls, unless it holds more
+        warn HOST_MISSING server2 orders: was not heard, and has 2 instances of orders by the ledgers of server1; it is told so when it calls, unless it holds more; whether an operator has stopped any of them is not known
+        warn HOST_MISSING server3 orders: was not heard, and has 2 instances of orders by the ledgers of server1; it is told so when it calls, unless it holds more; whether an operator has stopped any of them is not known
     "#]]
     .assert_eq(&said(&found));
 }
@@ -322,7 +322,7 @@ fn a_host_speaks_for_others_only_as_long_as_they_do_not_speak_against_it() {
     expect![[r#"
         FATAL HOST_LEFT_ALONE server1 agent: holds orders, which is not taken up: it is told nothing, and its servers go on
         FATAL LEDGERS_DIFFER - orders: server1 was told of instances at server2, server3, and nothing there says so: it is not taken up
-        warn HOST_MISSING server4 carts: was not heard, and has 2 instances of carts by the ledgers of server2, server3; it is told so when it calls, unless it holds more
+        warn HOST_MISSING server4 carts: was not heard, and has 2 instances of carts by the ledgers of server2, server3; it is told so when it calls, unless it holds more; whether an operator has stopped any of them is not known
     "#]].assert_eq(&said(&found));
     let forgetful = Testimony { told: Told::Nothing, directories: Vec::new(), ..holding("server3", &[&carts]) };
     assert_eq!(names(&rebuilt(&evidence([liar, forgetful]))), ["orders"], "silence is nothing against it");

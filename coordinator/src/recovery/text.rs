@@ -8,7 +8,7 @@ use crate::render::{count, finding, table};
 
 /// What no agent knows, and what is to be done about it where that is anything.
 const NOT_RECOVERED: [&str; 4] = [
-    "operations, plans, events, request ids and the audit of before: they are gone; a new audit begins with this",
+    "operations, plans, events, request ids and the audit of before; a stop or restart under way: type it again",
     "users and their access strings: muster user add NAME --role ROLE",
     "join tokens: muster token create --host HOST",
     "when clusters were formed: now stands for it",
