@@ -53,7 +53,7 @@ test: setup ## All tests
 test-machines: setup ## Whole servers booted under their own systemd, as root
 	@tests/setup.sh machines
 	@tests/machines.sh
-	cargo build --workspace --bins
+	cargo build --workspace --all-targets
 	cargo test --workspace --test machines -- --ignored --test-threads=1
 
 lint: ## Format, clippy, shellcheck, and one TLS provider in the tree at most

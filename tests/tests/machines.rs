@@ -102,8 +102,11 @@ fn every_server_lives_in_a_scope_of_its_own_and_its_agent_comes_and_goes() {
         let machine = site.on(host);
         for port in ports(host) {
             let (scope, pid) = (scope(port), status.at(host, port).pid.unwrap());
-            let cgroup = machine.said(&["cat", &format!("/proc/{pid}/cgroup")]);
-            assert!(cgroup.contains(&format!("/system.slice/system-muster.slice/{scope}")), "{cgroup}");
+            eventually(SOON, "it is in its scope", || {
+                let cgroup = machine.said(&["cat", &format!("/proc/{pid}/cgroup")]);
+                let within = cgroup.contains(&format!("/system.slice/system-muster.slice/{scope}"));
+                if within { Ok(()) } else { Err(cgroup) }
+            });
             for (property, value) in [
                 ("ActiveState", "active"),
                 ("MemoryMax", "100663296"),
@@ -302,7 +305,12 @@ fn servers_save_and_leave_when_their_machine_is_switched_off_and_are_there_when_
     site.muster(&["check", "orders"]);
     for (host, _) in HOSTS {
         for port in ports(host) {
-            assert_eq!(site.on(host).property(&scope(port), "ActiveState"), "active", "{host}:{port}");
+            eventually(SOON, "it has a scope again", || {
+                match site.on(host).property(&scope(port), "ActiveState").as_str() {
+                    "active" => Ok(()),
+                    other => Err(format!("{host}:{port}: {other}")),
+                }
+            });
         }
     }
 }
