@@ -276,7 +276,7 @@ impl admin_server::Admin for Admin {
 
     async fn roll(&self, request: Request<wire::RollRequest>) -> Answer<wire::RollResponse> {
         let visit = visit(&request)?;
-        Ok(Response::new(roll::roll(&self.shared, &visit, &request.into_inner())?))
+        Ok(Response::new(roll::roll(&self.shared, &visit, &request.into_inner()).await?))
     }
 
     async fn smoke_test(&self, request: Request<wire::SmokeTestRequest>) -> Answer<wire::SmokeTestResponse> {

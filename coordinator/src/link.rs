@@ -52,9 +52,7 @@ impl AgentLink for Link {
     async fn session(&self, request: Request<Streaming<wire::FromAgent>>) -> Result<Response<Messages>, Status> {
         let visit = visit(&request)?;
         let mut hear = request.into_inner();
-        let Some(wire::FromAgent { body: Some(from_agent::Body::Hello(hello)) }) = hear.message().await? else {
-            return Err(Failure::invalid("the first message is not a Hello").into());
-        };
+        let hello = first(&mut hear).await?;
         let (say, saying) = mpsc::channel(QUEUE);
         let (out, outgoing) = mpsc::channel(QUEUE);
         let (name, session) = welcome(&self.0, &visit, hello, say)?;
@@ -68,6 +66,14 @@ impl AgentLink for Link {
         tokio::spawn(pump(self.0.clone(), name.clone(), session, saying, out.clone(), over));
         tokio::spawn(listen(self.0.clone(), name, session, hear, out));
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
+    }
+}
+
+/// An agent introduces itself first.
+pub async fn first(hear: &mut Streaming<wire::FromAgent>) -> Result<wire::Hello, Status> {
+    match hear.message().await? {
+        Some(wire::FromAgent { body: Some(from_agent::Body::Hello(hello)) }) => Ok(hello),
+        _ => Err(Failure::invalid("the first message is not a Hello").into()),
     }
 }
 

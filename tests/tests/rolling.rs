@@ -147,6 +147,22 @@ fn a_restart_under_a_client_that_writes_costs_it_nothing_but_measured_gaps() {
     }
 }
 
+/// Agents log in, and so does the canary. With TLS: `trust.rs`.
+#[test]
+fn with_passwords_gaps_are_measured_too() {
+    let world = World::seed();
+    let hosts = "[[hosts]]\nname = \"server1\"\nports = [\"7000-7002\"]\n[[hosts]]\nname = \"server2\"\nports = [\"7003-7005\"]\n";
+    let head = "name = \"orders\"\nreplicas = 1\n";
+    let spec = world.write("orders.toml", &format!("{head}{hosts}[redis.config]\ncluster-node-timeout = \"2000\"\n"));
+    world.muster(&["bootstrap", &spec, "--yes"]).expect(0);
+    let done = operation(&world.muster(&["restart", "orders", "--yes", "--output", "json"]).expect(0));
+    let hand_overs = done["hand_overs"].as_array().unwrap();
+    assert_eq!(hand_overs.len(), 3, "{done}");
+    assert!(hand_overs.iter().all(|one| one["gap_micros"].as_u64().is_some_and(|gap| gap > 0)), "{done}");
+    world.until(SOON, "orders", "all is well", Status::well);
+    world.muster(&["smoke", "orders"]).expect(0);
+}
+
 #[test]
 fn a_restart_goes_on_over_the_death_of_the_coordinator_and_of_agents() {
     let mut world = World::seed();

@@ -129,6 +129,12 @@ fn two_bare_hosts_become_a_cluster_with_passwords_and_tls_and_every_secret_is_ex
     status.well().unwrap();
     assert_eq!(pids(&status), pids(&formed), "no server was started anew for that");
 
+    // A hand-over is measured by a client like any other: it logs in, and speaks TLS.
+    let restart = ["restart", "orders", "--host", "server2", "--yes", "--output", "json"];
+    let done = fleet.world.muster(&restart).expect(0).json()["operation"].clone();
+    let gaps: Vec<_> = done["hand_overs"].as_array().unwrap().iter().map(|one| one["gap_micros"].as_u64()).collect();
+    assert!(!gaps.is_empty() && gaps.iter().all(|gap| gap.is_some_and(|gap| gap > 0)), "{done}");
+
     // Thrown out: cut off at once, told nothing, and its servers go on.
     fleet.world.muster(&["host", "revoke", "server2", "--reason", "stolen", "--confirm", "server2"]).expect(0);
     fleet.world.until_host("server2", "unknown");

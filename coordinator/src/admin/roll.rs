@@ -1,27 +1,59 @@
 //! Roll: instances are stopped, started or restarted. Here it is checked, said what it would mean, and begun; the loop
 //! does it.
 
+use std::time::Duration;
+
 use muster_proto::{
-    AccessRole, Member, NodeId, OperationId, Sha256,
+    AccessRole, HostName, InstanceState, InstanceStatus, Member, NodeId, OperationId, Sha256,
     access::Rule,
     failure::{Failure, Reason},
     wire,
 };
 use prost::Message as _;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::operations;
 use crate::{
+    blueprint::Blueprint,
     formation::Heard,
     gate::Visit,
     keeper::{Said, Shared},
-    ledger::{ClusterRecord, OpState, OperationRecord, Write},
+    ledger::{ClusterRecord, LedgerError, OpState, OperationRecord, Write},
     rolling::{Kind, Outlook, Roll, outlook, summary, targets},
     safeguard::store_failed,
 };
 
+/// A host that is connected and has not taken in yet what it was told last is waited for, so long.
+const TAKING_IN: Duration = Duration::from_secs(2);
+
 /// Says what would be done, or begins it.
-pub fn roll(shared: &Shared, visit: &Visit, request: &wire::RollRequest) -> Result<wire::RollResponse, Failure> {
+pub async fn roll(shared: &Shared, visit: &Visit, request: &wire::RollRequest) -> Result<wire::RollResponse, Failure> {
+    let blueprint = shared.cluster(&request.cluster)?.blueprint;
+    // What is still not known then is said.
+    let _ = timeout(TAKING_IN, settled(shared, &blueprint)).await;
+    decide(shared, visit, request)
+}
+
+/// Ends when everybody who speaks has said how he is since he was told something last.
+async fn settled(shared: &Shared, blueprint: &Blueprint) -> Result<(), LedgerError> {
+    let mut changes = shared.changes.subscribe();
+    loop {
+        let bars = shared.bars()?;
+        let unsettled = {
+            let inventory = shared.inventory();
+            let heard = inventory.heard(blueprint, &bars);
+            let speaks = |host: &HostName| inventory.get(host).is_some_and(|host| inventory.speaks(host));
+            let starts = |status: &InstanceStatus| status.state == InstanceState::Starting;
+            heard.silent.keys().any(speaks) || heard.instances.values().any(starts)
+        };
+        if !unsettled || changes.changed().await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+fn decide(shared: &Shared, visit: &Visit, request: &wire::RollRequest) -> Result<wire::RollResponse, Failure> {
     let kind = match request.kind() {
         wire::RollKind::Stop => Kind::Stop,
         wire::RollKind::Start => Kind::Start,

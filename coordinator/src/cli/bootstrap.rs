@@ -19,7 +19,7 @@ use super::{
     follow,
     plan::{self, Answer},
     progress::Progress,
-    retry::Retry,
+    retry::deliver,
 };
 use crate::render::{
     operation::{BootstrapJson, OperationJson, formed},
@@ -27,9 +27,6 @@ use crate::render::{
 };
 
 const QUESTION: &str = "Can I set the above configuration? (type 'yes' to accept): ";
-
-/// Tries to deliver an apply whose answer was lost.
-const TRIES: u32 = 8;
 
 pub async fn run(context: &mut Context, file: &Path, yes: bool) -> Result<Verdict, CliError> {
     if !yes && !context.console.asks {
@@ -79,24 +76,19 @@ async fn apply(context: &mut Context, admin: &mut Admin, plan: &Plan) -> Result<
     let request = ApplyRequest { plan_hash: plan.hash.clone(), request_id: Uuid::new_v4().to_string() };
     let doing = format!("forming cluster {}", cluster(plan));
     context.stage = Stage::Asked;
-    let mut retry = Retry::new(context.patience);
-    let mut tries = TRIES;
-    let answer = loop {
-        match call(&doing, THOROUGH, admin.apply(request.clone())).await {
-            Ok(answer) => break answer,
-            Err(error) if error.passes() && tries > 1 => {
-                retry.again().await?;
-                tries -= 1;
-            }
-            Err(CliError::Refused { doing, source }) => {
-                // A refusal is an answer: no operation was begun.
-                context.stage = Stage::Unchanged;
-                let again = || "plan anew by running the same command again".to_owned();
-                let source = Failure { hint: Some(source.hint.clone().unwrap_or_else(again)), ..source };
-                return Err(CliError::Refused { doing, source });
-            }
-            Err(error) => return Err(error),
+    let send = || {
+        let (mut admin, request, doing) = (admin.clone(), request.clone(), doing.clone());
+        async move { call(&doing, THOROUGH, admin.apply(request)).await }
+    };
+    let answer = match deliver(context.patience, send).await {
+        Err(CliError::Refused { doing, source }) => {
+            // A refusal is an answer: no operation was begun.
+            context.stage = Stage::Unchanged;
+            let again = || "plan anew by running the same command again".to_owned();
+            let source = Failure { hint: Some(source.hint.clone().unwrap_or_else(again)), ..source };
+            return Err(CliError::Refused { doing, source });
         }
+        answer => answer?,
     };
     answer.operation.ok_or(CliError::Hollow { doing, missing: "operation" })
 }

@@ -12,6 +12,26 @@ const LONGEST: Duration = Duration::from_secs(2);
 /// How long a lost coordinator is waited for. A restart takes seconds; an upgrade of its host some minutes.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
+/// Tries to deliver a request whose answer was lost.
+const TRIES: u32 = 8;
+
+/// Sends a request that has an id until it is answered: the same id again is the same request. A refusal is an answer.
+pub async fn deliver<T, A>(patience: Duration, mut send: impl FnMut() -> A) -> Result<T, CliError>
+where
+    A: Future<Output = Result<T, CliError>>,
+{
+    let (mut retry, mut tries) = (Retry::new(patience), TRIES);
+    loop {
+        match send().await {
+            Err(error) if error.passes() && tries > 1 => {
+                retry.again().await?;
+                tries -= 1;
+            }
+            answer => return answer,
+        }
+    }
+}
+
 /// How often something was tried in vain, and since when.
 #[derive(Debug)]
 pub struct Retry {

@@ -11,16 +11,13 @@ use super::{
     error::CliError,
     follow,
     progress::Progress,
-    retry::Retry,
+    retry::deliver,
     start,
 };
 use crate::render::{
     operation::OneJson,
     roll::{OutlookJson, done, outlook, word},
 };
-
-/// Tries to deliver a request whose answer was lost.
-const TRIES: u32 = 8;
 
 pub async fn stop(context: &mut Context, stop: Stop) -> Result<Verdict, CliError> {
     run(context, RollKind::Stop, stop.which, stop.consent, false).await
@@ -119,22 +116,15 @@ async fn agree(
 async fn begin(context: &mut Context, admin: &mut Admin, request: &RollRequest) -> Result<Option<Operation>, CliError> {
     let doing = format!("beginning a {} of {}", word(request.kind()), request.cluster);
     context.stage = Stage::Asked;
-    let (mut retry, mut tries) = (Retry::new(context.patience), TRIES);
-    loop {
-        match call(&doing, THOROUGH, admin.roll(request.clone())).await {
-            Ok(answer) => return Ok(answer.operation),
-            Err(error) if error.passes() && tries > 1 => {
-                retry.again().await?;
-                tries -= 1;
-            }
-            Err(error) => {
-                if matches!(error, CliError::Refused { .. }) {
-                    context.stage = Stage::Unchanged;
-                }
-                return Err(error);
-            }
-        }
+    let send = || {
+        let (mut admin, request, doing) = (admin.clone(), request.clone(), doing.clone());
+        async move { call(&doing, THOROUGH, admin.roll(request)).await }
+    };
+    let answer = deliver(context.patience, send).await;
+    if matches!(answer, Err(CliError::Refused { .. })) {
+        context.stage = Stage::Unchanged;
     }
+    Ok(answer?.operation)
 }
 
 async fn watch(context: &mut Context, admin: &mut Admin, begun: &Operation) -> Result<Verdict, CliError> {

@@ -22,7 +22,11 @@ use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
 use super::{Evidence, Testimony};
-use crate::{gate::visit, keeper::Shared, link::entitled};
+use crate::{
+    gate::visit,
+    keeper::Shared,
+    link::{entitled, first},
+};
 
 /// What was heard so far.
 #[derive(Debug, Clone, Default)]
@@ -52,10 +56,7 @@ impl AgentLink for Listener {
     async fn session(&self, request: Request<Streaming<wire::FromAgent>>) -> Result<Response<Messages>, Status> {
         let visit = visit(&request)?;
         let mut hear = request.into_inner();
-        let Some(wire::FromAgent { body: Some(from_agent::Body::Hello(hello)) }) = hear.message().await? else {
-            return Err(Failure::invalid("the first message is not a Hello").into());
-        };
-        let hello = Hello::try_from(hello).map_err(|error| Failure::invalid(error.to_string()))?;
+        let hello = Hello::try_from(first(&mut hear).await?).map_err(|error| Failure::invalid(error.to_string()))?;
         if hello.protocol > PROTOCOL {
             let message = format!("the agent speaks protocol {}, this coordinator {PROTOCOL}", hello.protocol);
             return Err(Failure::new(Reason::ProtocolMismatch, message).into());
