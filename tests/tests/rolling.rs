@@ -366,3 +366,44 @@ fn a_server_that_does_not_leave_is_killed_after_the_patience_of_its_agent() {
     world.muster(&["start", "orders"]).expect(0);
     well(&world);
 }
+
+/// What it says is shown, and it is tried when something has changed: here, the server.
+#[test]
+fn a_server_that_refuses_its_conf_is_not_tried_again_until_something_has_changed() {
+    let mut world = World::seed();
+    let server = world.dir().join("redis-server");
+    let takes = |more: &str| {
+        let text = format!(
+            "#!/bin/sh\n[ $# = 1 ] && [ -f \"$1\" ] && set -- \"$1\"{more}\nexec /usr/bin/redis-server \"$@\"\n"
+        );
+        fs::write(&server, text).unwrap();
+        fs::set_permissions(&server, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    takes("");
+    let config = format!("{}redis_server = \"{}\"\n", world.agent("server2").config(), server.display());
+    world.agent("server2").configure(&config);
+    world.agent("server2").restart();
+    world.until_host("server2", "live");
+    let before = world.bootstrap("orders");
+    let replica = before.instances.iter().find(|one| one.host == "server2" && !one.is_master()).unwrap();
+    takes(" --no-such-directive yes");
+    processes::signal(replica.pid.unwrap(), Signal::SIGKILL);
+    let shown = eventually(SOON, "it is held", || {
+        let shown = world.muster(&["status", "orders", "--output", "json"]).expect(0).json();
+        let found =
+            shown["instances"].as_array().unwrap().iter().find(|one| one["node_id"] == replica.node_id).unwrap();
+        if found["condition"] == "CONF_ERROR" { Ok(found.clone()) } else { Err(found.to_string()) }
+    });
+    assert_eq!((&shown["state"], &shown["next_try_ms"]), (&"blocked".into(), &Value::Null), "{shown}");
+    assert!(shown["reason"].as_str().unwrap().contains("no-such-directive"), "its own words: {shown}");
+    let starts = shown["starts"].clone();
+    // Asked for, it is tried once, and says so again.
+    let name = replica.name();
+    let asked = world.muster(&["start", "orders", "--instance", &name]).expect(1);
+    assert!(asked.stderr.contains("no-such-directive"), "{asked}");
+    let found = world.muster(&["status", "orders", "--output", "json"]).expect(0).json();
+    let found = found["instances"].as_array().unwrap().iter().find(|one| one["node_id"] == replica.node_id).unwrap();
+    assert!(found["starts"].as_u64() <= starts.as_u64().map(|starts| starts + 1), "{found}");
+    takes("");
+    well(&world);
+}
