@@ -23,7 +23,7 @@ mirror=$(apt-get indextargets --format "\$(CODENAME) \$(COMPONENT) \$(REPO_URI)"
 eval "$(apt-config shell http_proxy Acquire::http::Proxy)"
 export http_proxy=${http_proxy:-}
 
-echo "machines: a Debian $suite from ${mirror:=http://deb.debian.org/debian} (half a minute; only once) ..." >&2
+echo "machines: a Debian $suite from ${mirror:?no mirror of it is among the sources of apt} (half a minute) ..." >&2
 rm -rf --one-file-system "$tree" "$tree.new" "$tree.recipe"
 mkdir -p "${tree%/*}"
 log=$tree.log
