@@ -31,6 +31,9 @@ const LOOK_HOLDS: Duration = Duration::from_secs(1);
 /// listens some 10 ms after exec, and says that it loads while it loads.
 const YOUNG: Duration = Duration::from_secs(10);
 
+/// A snapshot that has not grown for so long is not being written: the disk takes its time with the end of one.
+const SAVES: Duration = Duration::from_secs(10);
+
 /// Between two looks at the sizes of logs.
 const ROTATION: Duration = Duration::from_secs(10);
 
@@ -72,6 +75,9 @@ pub struct Instance {
     /// Watches its exit, asks for its views, has it put into its scope; ended with it.
     pub watchers: Vec<AbortHandle>,
     looked: Option<(Directory, Instant)>,
+    /// How much of the snapshot that it makes before it leaves is written, and when that was last seen to change: none
+    /// once it is whole.
+    pub saved: Option<(Option<u64>, Instant)>,
 }
 
 /// All ports that this agent has had to do with.
@@ -251,11 +257,18 @@ impl Instance {
             gauge: None,
             watchers: Vec::new(),
             looked: None,
+            saved: None,
         }
     }
 
     /// `run` is the assigned one. A server of which it is not known for which it was started is taken to be of that.
     fn look(&mut self, crowd: &Crowd, places: &[SocketAddr], run: u64) {
+        if let Some(process) = self.process.as_ref().filter(|process| process.stopping.is_some()) {
+            let size = self.dir.unfinished(process.pid());
+            if size != self.saved.and_then(|(before, _)| before) {
+                self.saved = Some((size, Instant::now()));
+            }
+        }
         let fresh = self.looked.as_ref().is_some_and(|(_, at)| at.elapsed() < LOOK_HOLDS);
         if self.process.is_some() && fresh {
             return;
@@ -344,6 +357,7 @@ impl Instance {
             answer: self.answers(),
             past,
             failed: self.failed.clone(),
+            saving: self.saved.is_some_and(|(_, at)| at.elapsed() < SAVES),
             applied: self.applied,
             outside: self.outside.clone(),
         }

@@ -346,6 +346,15 @@ impl InstanceDir {
         holds(&dir, &names) || below.into_iter().any(|dir| holds(&dir, &dir.names(ENTRIES).unwrap_or_default()))
     }
 
+    /// How many bytes there are of the snapshot that a server makes before it leaves (`rdbSave`, rdb.c: it is called
+    /// `temp-PID.rdb` until it is whole); none when it makes none.
+    pub fn unfinished(&self, pid: i32) -> Option<u64> {
+        match self.open().ok()?.kind(&format!("temp-{pid}.rdb")) {
+            Ok(Kind::File(size)) => Some(size),
+            _ => None,
+        }
+    }
+
     fn encode(&self, stamp: &Stamp) -> io::Result<Vec<u8>> {
         serde_json::to_vec_pretty(stamp).map_err(io::Error::other)
     }

@@ -19,6 +19,9 @@ use crate::{
     restart::{self, Past, Restart, Stake},
 };
 
+/// A master that is to leave waits for replicas that lag, and answers meanwhile (`shutdown-timeout`, 10 s by default,
+/// 7.0); it saves after that.
+const REPLICAS: Duration = Duration::from_secs(12);
 /// Who is in the way leaves without telling us.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -86,6 +89,8 @@ pub struct Seen {
     pub stake: Stake,
     /// The last step here failed, with these words; not before that time again.
     pub failed: Option<(String, Duration)>,
+    /// It writes its data set out, and makes progress with it.
+    pub saving: bool,
     /// The users and certificates that its process is known to have, by their fingerprint.
     pub applied: Option<Sha256>,
     /// Why its process is in no scope, where that is worth a word.
@@ -318,14 +323,27 @@ impl Case<'_> {
     fn stop(&self, stopping: Option<Duration>) -> Verdict {
         match stopping {
             None => Verdict::act(InstanceState::Stopping, "asking it to stop", Step::Stop),
+            // Killed now, it would lose what it is about to keep.
+            Some(since) if since >= self.rules.stop_patience && self.seen.saving => {
+                let why = "its patience is over, and it still saves its data set: waiting for that";
+                Verdict::wait(InstanceState::Stopping, why).at(self.now + LOOK_AGAIN)
+            }
+            Some(since) if since >= self.rules.stop_patience && since < REPLICAS && self.answers() => {
+                let why = "its patience is over, and it waits for its replicas to have everything: waiting for that";
+                Verdict::wait(InstanceState::Stopping, why).at(self.now + LOOK_AGAIN)
+            }
             Some(since) if since >= self.rules.stop_patience => Verdict::act(
                 InstanceState::Stopping,
-                format!("it did not stop within {since:?}; killing it"),
+                format!("it did not stop within {} s; killing it", since.as_secs()),
                 Step::Kill,
             ),
             Some(since) => Verdict::wait(InstanceState::Stopping, "waiting for its process to end")
                 .at(self.now + self.rules.stop_patience - since),
         }
+    }
+
+    fn answers(&self) -> bool {
+        matches!(self.seen.answer, Answer::View(_))
     }
 
     fn bring_up(&self) -> Verdict {

@@ -5,7 +5,7 @@
 //! runs beside the loop and rings when it is done.
 
 mod leaders;
-mod rolling;
+pub(crate) mod rolling;
 mod rotation;
 
 use std::{
@@ -218,6 +218,8 @@ struct Drive {
     proof: Option<mpsc::Receiver<Result<(), String>>>,
     unproved: Option<(String, Instant)>,
     envoy: Envoy,
+    /// How the operation was at the last pass.
+    seen: OpState,
 }
 
 /// A step of an operation, complete but for its change of the store.
@@ -286,6 +288,8 @@ impl Keeper {
         let shared = self.shared.clone();
         let _sole = shared.decide();
         let clusters = self.shared.ledger.clusters()?;
+        let under_way: BTreeSet<_> = clusters.iter().flat_map(ClusterRecord::operations).collect();
+        self.drives.retain(|id, _| under_way.contains(id));
         for record in &clusters {
             // Formed is formed: nothing is repaired back from here on.
             if record.formed_ms.is_some() {
@@ -434,6 +438,7 @@ impl Drive {
             proof: None,
             unproved: None,
             envoy: Envoy::default(),
+            seen: OpState::Running,
         }
     }
 

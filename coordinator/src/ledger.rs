@@ -150,6 +150,15 @@ pub struct ClusterRecord {
     pub roll: Option<Roll>,
 }
 
+impl ClusterRecord {
+    /// Those that may be under way with it.
+    pub fn operations(&self) -> impl Iterator<Item = OperationId> {
+        let rotation = self.credentials.as_ref().and_then(|credentials| credentials.rotation);
+        let others = [rotation.map(|rotation| rotation.operation), self.roll.as_ref().map(|roll| roll.operation)];
+        [self.operation].into_iter().chain(others.into_iter().flatten())
+    }
+}
+
 /// An operation.
 #[derive(Debug, Clone)]
 pub struct OperationRecord {

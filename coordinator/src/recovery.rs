@@ -337,7 +337,8 @@ fn sent_spec(told: &ClusterAssignment) -> Option<Spec> {
 /// what was stopped there is started when it is told again.
 fn duties(candidate: &Candidate) -> Duties {
     let of = |one: &InstanceAssignment| {
-        let duty = Duty { stopped: one.want == Want::Stopped, run: one.run, all_stopped: one.all_stopped };
+        let duty =
+            Duty { stopped: one.want == Want::Stopped, run: one.run, all_stopped: one.all_stopped, handed_ms: 0 };
         (candidate.formed && duty != Duty::default()).then_some((one.node_id, duty))
     };
     candidate.claims.iter().flat_map(|claim| claim.told.instances.iter().filter_map(of)).collect()

@@ -11,7 +11,9 @@
 //! 2. Replicas before masters. The very first goes alone: what is wrong with the new server or conf shows on it.
 //! 3. Of a shard one copy at a time, and only while all the others are well; shards side by side.
 //! 4. A master hands over before it goes, to a replica in sync. One hand-over at a time: two elections at once would
-//!    split the votes.
+//!    split the votes. And none from a master that has just handed over: its peers vote for another successor of it
+//!    only after twice the node timeout (`clusterSendFailoverAuthIfNeeded`, cluster.c), and each try in vain blocks
+//!    writes for 5 s.
 //! 5. Whoever does not come back well stops everything that was not begun yet.
 //!
 //! A stop hands over where a copy stays, and takes the others at once. A start starts all at once.
@@ -47,6 +49,8 @@ pub struct Duty {
     pub run: u64,
     /// When that run was ordered, every copy of its shard was seen stopped.
     pub all_stopped: bool,
+    /// When it last handed over, milliseconds since 1970.
+    pub handed_ms: u64,
 }
 
 /// Those that differ from the default, by node id.
@@ -75,6 +79,9 @@ pub struct HandedOver {
     pub gap_micros: u64,
     /// Why it was not.
     pub unmeasured: String,
+    /// When, milliseconds since 1970.
+    #[serde(default)]
+    pub at_ms: u64,
 }
 
 /// A hand-over that an agent was asked for. Asked again with the same id, it gives the same answer again.
@@ -97,8 +104,8 @@ pub struct Roll {
     pub kind: Kind,
     /// To whom, and in which run each is when it is done.
     pub targets: BTreeMap<NodeId, u64>,
-    /// Also where slots are served by nobody meanwhile.
-    pub even_if_unserved: bool,
+    /// The shards whose slots may be served by nobody meanwhile: those of which it was said before.
+    pub dark: BTreeSet<u32>,
     /// Those that were masters when it began, to get their slots back; empty when they do not.
     pub give_back: BTreeSet<NodeId>,
     /// What was asked for and not answered yet.
@@ -135,7 +142,7 @@ impl Roll {
             Kind::Start => other.targets.keys().all(|id| self.targets.contains_key(id)),
             Kind::Stop | Kind::Restart => self.targets.keys().eq(other.targets.keys()),
         };
-        self.kind == other.kind && same
+        (self.kind, &self.dark, &self.give_back) == (other.kind, &other.dark, &other.give_back) && same
     }
 
     /// The duty that an instance has when its turn has come. `all_stopped` is about its shard.
@@ -143,7 +150,8 @@ impl Roll {
         match self.kind {
             Kind::Stop => Duty { stopped: true, ..before },
             Kind::Start | Kind::Restart => {
-                Duty { stopped: false, run: self.targets.get(&id).copied().unwrap_or(before.run), all_stopped }
+                let run = self.targets.get(&id).copied().unwrap_or(before.run);
+                Duty { stopped: false, run, all_stopped, ..before }
             }
         }
     }
@@ -276,14 +284,17 @@ pub fn needs_operator(
 ) -> Option<String> {
     let why = match (waiting.iter().find(|culprit| culprit.stuck), failed, waiting.first()) {
         (Some(stuck), ..) => format!("{}: {}", stuck.name, stuck.why),
-        (None, Some((times, why)), _) if times >= 3 => why.to_owned(),
+        (None, Some((times, why)), _) if times >= 3 => format!("{why}; after {times} tries it is not tried again"),
         (None, _, Some(first)) if still >= patience => {
             format!("nothing has moved for {} s; {}: {}", steps(still), first.name, first.why)
         }
         _ => return None,
     };
     let id = roll.operation;
-    Some(format!("{why}; nothing else is touched; mend it and it goes on by itself, or end it: muster op cancel {id}"))
+    Some(format!(
+        "{why}; nothing else is touched; mend it, and it goes on (at once: muster op resume {id}), or end it: \
+         muster op cancel {id}"
+    ))
 }
 
 /// What it has done so far, or in the end: `6 of 6 restarted, 3 hand-overs`.

@@ -170,6 +170,7 @@ impl World {
             stake: Stake { formed, leads: true, load: Load::Log, replaced: false, overruled: false, word: Word::Given },
             outside: None,
             failed: None,
+            saving: false,
             applied: None,
         }
     }

@@ -332,6 +332,32 @@ fn a_whole_cluster_is_stopped_by_its_name_and_started_again() {
     }
 }
 
+/// Longer than the patience of its agent; killed meanwhile, it would lose everything since the snapshot before.
+#[test]
+fn a_server_that_saves_is_waited_for() {
+    let mut world = World::new(&[("server1", "7000-7002"), ("server2", "7003-7005")]);
+    for host in ["server1", "server2"] {
+        let config = format!("{}stop_patience_ms = 1000\n", world.agent(host).config());
+        world.agent(host).configure(&config);
+    }
+    world.start();
+    // A tenth of a second a key.
+    let settings =
+        "appendonly = \"no\"\nsave = \"3600 1\"\nrdb-key-save-delay = \"100000\"\ncluster-node-timeout = \"2000\"";
+    let spec = world.spec("orders", 1, settings);
+    world.muster(&["bootstrap", &spec, "--yes"]).expect(0);
+    let before = world.status("orders").unwrap();
+    for nth in 0..90 {
+        redis::cluster_cli(&before.endpoints()[0], &["set", &format!("key:{nth}"), "1"]).unwrap();
+    }
+    world.muster(&["stop", "orders", "--confirm", "orders"]).expect(0);
+    let events = world.muster(&["events", "orders"]).expect(0);
+    assert!(events.stdout.contains("it still saves its data set") && !events.stdout.contains("was killed"), "{events}");
+    world.muster(&["start", "orders"]).expect(0);
+    let after = well(&world);
+    assert_eq!(keys(&after.endpoints()), 90);
+}
+
 #[test]
 fn a_server_that_does_not_leave_is_killed_after_the_patience_of_its_agent() {
     let mut world = World::new(&[("server1", "7000-7002"), ("server2", "7003-7005")]);

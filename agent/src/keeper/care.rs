@@ -73,7 +73,7 @@ impl Instance {
         self.answer = Answer::Silent("it has just been started".into());
         self.view = None;
         (self.past.stillborn, self.past.urged) = (None, false);
-        self.overruled = false;
+        (self.overruled, self.saved) = (false, None);
         (self.outside, self.gauge) = (None, None);
         self.starts += 1;
         self.unwatch();

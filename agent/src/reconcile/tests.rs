@@ -38,6 +38,7 @@ impl World {
             past: Past::default(),
             stake,
             failed: None,
+            saving: false,
             outside: None,
             applied: None,
         }
@@ -230,6 +231,21 @@ fn what_is_to_be_stopped_is_never_started_and_is_stopped_only_when_its_lock_is_f
         let free = matches!(world.process.1, ProcessSeen::None | ProcessSeen::Foreign(_));
         world.want != Want::Stopped || (step(verdict) != "START" && (verdict.state == InstanceState::Stopped) == free)
     });
+}
+
+#[test]
+fn a_server_that_saves_or_waits_for_its_replicas_is_not_killed_for_that() {
+    let world = world(Want::Stopped, true, "latched", "does not stop");
+    assert_eq!(step(&world.judge()), "KILL");
+    assert_eq!(step(&world.judge_seen(Seen { saving: true, ..world.seen() }, &rules())), "-");
+    let rules = Rules { stop_patience: Duration::from_secs(1), ..rules() };
+    let waits = |since: u64, answer: Answer| {
+        let process = ProcessSeen::Ours { pid: 4711, stopping: Some(Duration::from_secs(since)), outdated: false };
+        world.judge_seen(Seen { process, answer, ..world.seen() }, &rules).step.is_none()
+    };
+    let answers = || Answer::View(Box::new(view()));
+    assert!(waits(2, answers()) && waits(11, answers()) && !waits(12, answers()));
+    assert!(!waits(2, Answer::Frozen('T')) && !waits(2, Answer::Hung("silent".into())));
 }
 
 #[test]

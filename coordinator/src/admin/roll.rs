@@ -1,7 +1,7 @@
 //! Roll: instances are stopped, started or restarted. Here it is checked, said what it would mean, and begun; the loop
 //! does it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use muster_proto::{
     AccessRole, HostName, InstanceState, InstanceStatus, Member, NodeId, OperationId, Sha256,
@@ -16,9 +16,10 @@ use uuid::Uuid;
 use super::operations;
 use crate::{
     blueprint::Blueprint,
+    credentials::Stage,
     formation::Heard,
     gate::Visit,
-    keeper::{Said, Shared},
+    keeper::{Said, Shared, rolling::urge},
     ledger::{ClusterRecord, LedgerError, OpState, OperationRecord, Write},
     rolling::{Kind, Outlook, Roll, outlook, summary, targets},
     safeguard::store_failed,
@@ -28,7 +29,11 @@ use crate::{
 const TAKING_IN: Duration = Duration::from_secs(2);
 
 /// Says what would be done, or begins it.
-pub async fn roll(shared: &Shared, visit: &Visit, request: &wire::RollRequest) -> Result<wire::RollResponse, Failure> {
+pub async fn roll(
+    shared: &Arc<Shared>,
+    visit: &Visit,
+    request: &wire::RollRequest,
+) -> Result<wire::RollResponse, Failure> {
     let blueprint = shared.cluster(&request.cluster)?.blueprint;
     // What is still not known then is said.
     let _ = timeout(TAKING_IN, settled(shared, &blueprint)).await;
@@ -53,7 +58,7 @@ async fn settled(shared: &Shared, blueprint: &Blueprint) -> Result<(), LedgerErr
     }
 }
 
-fn decide(shared: &Shared, visit: &Visit, request: &wire::RollRequest) -> Result<wire::RollResponse, Failure> {
+fn decide(shared: &Arc<Shared>, visit: &Visit, request: &wire::RollRequest) -> Result<wire::RollResponse, Failure> {
     let kind = match request.kind() {
         wire::RollKind::Stop => Kind::Stop,
         wire::RollKind::Start => Kind::Start,
@@ -72,15 +77,34 @@ fn decide(shared: &Shared, visit: &Visit, request: &wire::RollRequest) -> Result
     }
     let record = shared.cluster(&request.cluster)?;
     let heard = shared.inventory().heard(&record.blueprint, &shared.bars().map_err(store_failed)?);
-    let roll = draft(&record, request, kind, &heard)?;
+    let draft = draft(&record, request, kind, &heard)?;
+    let outlook = outlook(&draft, &record.blueprint, &record.duties, &heard);
+    let dark = if request.even_if_unserved { outlook.dark.clone() } else { BTreeSet::new() };
+    let give_back = if request.give_back { outlook.masters.clone() } else { BTreeSet::new() };
+    let roll = Roll { dark, give_back, ..draft };
     if let Some(open) = record.roll.as_ref().filter(|open| open.asks_for(&roll)) {
         let operation = operations::find(shared, &open.operation.to_string())?;
         let steps = vec![format!("operation {} does that already", operation.id)];
         let operation = Some(operations::wire_operation(&operation)).filter(|_| !request.preview);
         return Ok(wire::RollResponse { operation, steps, ..wire::RollResponse::default() });
     }
-    free(&record)?;
-    let outlook = outlook(&roll, &record.blueprint, &record.duties, &heard);
+    if let Some(open) = record.roll.as_ref().filter(|_| kind == Kind::Start) {
+        // What waits for its next try may be what that operation waits for.
+        let steps = vec![format!("what waits is tried now, for operation {}: {}", open.operation, open.kind.word())];
+        if !request.preview {
+            urge(shared, &record, |member| is_meant(request, member));
+        }
+        let operation = operations::find(shared, &open.operation.to_string())?;
+        let operation = Some(operations::wire_operation(&operation)).filter(|_| !request.preview);
+        return Ok(wire::RollResponse { operation, steps, ..wire::RollResponse::default() });
+    }
+    free(&record, kind)?;
+    let silent = record.blueprint.members.iter().filter(|member| is_meant(request, member));
+    let silent = silent.filter_map(|member| Some((&member.host, heard.silent.get(&member.host)?))).next();
+    if let Some((host, why)) = silent.filter(|_| kind == Kind::Start && outlook.idle) {
+        let message = format!("{host}: {why}; what waits there is not known, and elsewhere there is nothing to start");
+        return Err(Failure::new(Reason::HostSilent, message).hint("muster hosts"));
+    }
     let answer = wire::RollResponse {
         operation: None,
         steps: outlook.steps.clone(),
@@ -91,8 +115,7 @@ fn decide(shared: &Shared, visit: &Visit, request: &wire::RollRequest) -> Result
         return Ok(answer);
     }
     allowed(shared, visit, &record, &roll, &outlook)?;
-    let give_back = if request.give_back { outlook.masters } else { Default::default() };
-    let operation = begin(shared, visit, &record, Roll { give_back, ..roll }, &request.request_id, asked)?;
+    let operation = begin(shared, visit, &record, roll, &request.request_id, asked)?;
     Ok(wire::RollResponse { operation: Some(operations::wire_operation(&operation)), ..answer })
 }
 
@@ -108,12 +131,15 @@ fn answered(shared: &Shared, id: &str, asked: Sha256) -> Result<Option<wire::Rol
     Ok(Some(wire::RollResponse { operation, ..wire::RollResponse::default() }))
 }
 
+/// The instances that a request is about.
+fn is_meant(request: &wire::RollRequest, member: &Member) -> bool {
+    (request.host.is_empty() || member.host.as_str() == request.host)
+        && (request.port == 0 || u32::from(member.port) == request.port)
+}
+
 /// The operation that is asked for.
 fn draft(record: &ClusterRecord, request: &wire::RollRequest, kind: Kind, heard: &Heard) -> Result<Roll, Failure> {
-    let is_meant = |member: &Member| {
-        (request.host.is_empty() || member.host.as_str() == request.host)
-            && (request.port == 0 || u32::from(member.port) == request.port)
-    };
+    let is_meant = |member: &Member| is_meant(request, member);
     let cluster = &record.blueprint.cluster;
     if request.port != 0 && request.host.is_empty() {
         return Err(Failure::invalid("port: says nothing without a host"));
@@ -126,22 +152,23 @@ fn draft(record: &ClusterRecord, request: &wire::RollRequest, kind: Kind, heard:
     Ok(Roll {
         operation: OperationId(Uuid::now_v7()),
         kind,
-        targets: targets(kind, is_meant, &record.blueprint, &record.duties, heard),
-        even_if_unserved: request.even_if_unserved,
-        give_back: Default::default(),
+        targets: targets(kind, is_meant, request.port != 0, &record.blueprint, &record.duties, heard),
+        dark: BTreeSet::new(),
+        give_back: BTreeSet::new(),
         errand: None,
         hand_overs: Vec::new(),
     })
 }
 
-/// One operation a cluster at a time.
-fn free(record: &ClusterRecord) -> Result<(), Failure> {
+/// One operation a cluster at a time; but a rotation that waits for clients is in nobody's way, and none in a start's.
+fn free(record: &ClusterRecord, kind: Kind) -> Result<(), Failure> {
     let name = &record.blueprint.cluster;
     if record.formed_ms.is_none() {
         let message = format!("cluster {name} is not formed: operation {} has it", record.operation);
         return Err(Failure::new(Reason::OperationBusy, message).hint(format!("muster op watch {}", record.operation)));
     }
-    if let Some(rotation) = record.credentials.as_ref().and_then(|credentials| credentials.rotation) {
+    let rotation = record.credentials.as_ref().and_then(|credentials| credentials.rotation);
+    if let Some(rotation) = rotation.filter(|one| one.stage != Stage::Overlap && kind != Kind::Start) {
         return Err(crate::credentials::api::busy(name, rotation));
     }
     busy(record)
@@ -162,7 +189,7 @@ fn allowed(
     roll: &Roll,
     outlook: &Outlook,
 ) -> Result<(), Failure> {
-    if outlook.unserved && !roll.even_if_unserved {
+    if outlook.unserved && roll.dark.is_empty() {
         let name = &record.blueprint.cluster;
         let message = format!("{}; nothing was done", outlook.consequences.join("; "));
         return Err(Failure::new(Reason::WouldNotServe, message).hint(format!(
@@ -198,7 +225,7 @@ fn begin(
     let count = (0, roll.targets.len());
     let said = Said { operation: id, state: OpState::Running, phase, message: &operation.message, count };
     let after = ClusterRecord { roll: Some(roll.clone()), ..record.clone() };
-    let unserved = if roll.even_if_unserved { ", even if slots are served by nobody" } else { "" };
+    let unserved = if !roll.dark.is_empty() { ", even if slots are served by nobody" } else { "" };
     let detail = format!("{} of cluster {cluster}: {names}{unserved}; operation {id}", roll.kind.word());
     let begun = shared.commit(&record.blueprint, Some(after), &said, |write: &Write| {
         write.audit(&visit.caller, &visit.from, "Admin/Roll", &detail)?;
@@ -220,10 +247,11 @@ pub fn cancel(shared: &Shared, record: &ClusterRecord, roll: &Roll) -> Result<()
     };
     let done = roll.targets.iter().filter(turned).count();
     let undo = match roll.kind {
-        Kind::Stop if done > 0 => format!("; those that were stopped stay so: muster start {cluster}"),
+        Kind::Stop if done > 0 => format!("; they stay so: muster start {cluster}"),
         _ => String::new(),
     };
-    let message = format!("ended by an operator: {}{undo}", summary(roll, done));
+    let told = format!("{done} of {} instances were told", roll.targets.len());
+    let message = format!("ended by an operator; {told}, and do as they were told{undo}");
     let count = (done, roll.targets.len());
     let said = Said { operation: roll.operation, state: OpState::Cancelled, phase: "CANCEL", message: &message, count };
     let after = ClusterRecord { roll: None, ..record.clone() };

@@ -20,6 +20,12 @@ pub async fn start(
     let cluster = &record.blueprint.cluster;
     let member = member(&record.blueprint, &request.host, request.port)?;
     let named = member.name();
+    if record.duties.get(&member.node_id).is_some_and(|duty| duty.stopped) {
+        let message = format!("{named} is stopped, as an operator asked: the guard does not hold it");
+        return Err(
+            Failure::new(Reason::OperationBusy, message).hint(format!("muster start {cluster} --instance {named}"))
+        );
+    }
     if request.even_if_empty {
         if !visit.caller.may(Rule::AtLeast(AccessRole::Destroyer)) {
             let message = format!("to overrule the guard of {named} takes the role destroyer");

@@ -176,7 +176,8 @@ pub const STOP: Help = Help {
         agents and machines too, until `muster start`. Directories and data stay as they are.\n\n\
         A master hands over first, to a replica in sync that is not to be stopped (CLUSTER FAILOVER: no acknowledged \
         write is lost); a canary measures how long a client that writes has to wait. Then each server is asked to stop \
-        (SIGTERM: it saves if it is set to), has the patience of its agent's config (stop_patience_ms), and is killed. \
+        (SIGTERM: it saves if it is set to), has the patience of its agent's config (stop_patience_ms), and is killed, but not \
+        while it saves. \
         *Stopped* is said when the lock of its port is free: then nothing of it runs, no child that saves either.\n\n\
         What would be done and what it means is shown first. Where slots would be served by nobody, as when a whole \
         cluster is stopped, the cluster's name is asked for (--confirm NAME); otherwise a yes (--yes). A cluster that \
@@ -202,7 +203,8 @@ pub const RESTART: Help = Help {
         for whom, and goes on by itself when that is mended; `muster op cancel` ends it where it is. It survives the \
         death of the coordinator and of agents.\n\n\
         The write gap of each hand-over, measured by a canary, is reported at the end. Masters stay where they went, \
-        unless --give-back: then each gets its slots back when all is in sync again, with a second hand-over.",
+        unless --give-back: then each gets its slots back when all is in sync again, with a second hand-over. \
+        What is stopped is not started by it, unless it is named by --instance.",
     examples: "EXAMPLES:
   muster restart orders --dry-run
   muster restart orders --yes

@@ -18,13 +18,15 @@ use uuid::Uuid;
 use super::{Drive, Keeper, Shared, Step};
 use crate::{
     blueprint::Blueprint,
-    ledger::{ClusterRecord, LedgerError, OpState, OperationRecord},
+    ledger::{ClusterRecord, LedgerError, OpState, OperationRecord, unix_ms},
     rolling::{self, Errand, HandedOver, Next, Roll},
 };
 
 /// Between two tries of a hand-over, at first; twice as long each time, up to [`RETRY_MAX`].
 const RETRY: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(30);
+/// So many tries in vain, and a person is needed.
+const TRIES: u32 = 3;
 /// An agent that gives no answer so often is not asked again: another replica may do.
 const UNANSWERED: u32 = 3;
 
@@ -35,6 +37,8 @@ type Answer = Result<Outcome, String>;
 pub(super) struct Envoy {
     answer: Option<mpsc::Receiver<Answer>>,
     failed: Option<Failed>,
+    /// It has given up, and said so.
+    waits: bool,
 }
 
 #[derive(Debug)]
@@ -51,14 +55,28 @@ impl Envoy {
         times
     }
 
+    /// Each try in vain blocks writes for seconds: after some, a person says whether there is another.
+    fn has_given_up(&self) -> bool {
+        self.failed.as_ref().is_some_and(|failed| failed.times >= TRIES)
+    }
+
     fn rests(&self) -> bool {
         let pause = |failed: &Failed| RETRY_MAX.min(RETRY * (1 << failed.times.min(10)));
-        self.failed.as_ref().is_some_and(|failed| failed.at.elapsed() < pause(failed))
+        self.has_given_up() || self.failed.as_ref().is_some_and(|failed| failed.at.elapsed() < pause(failed))
     }
 
     /// Whether it is soon time to look again.
     pub(super) fn is_due(&self) -> bool {
-        self.failed.is_some()
+        self.failed.is_some() && !self.has_given_up()
+    }
+
+    /// Takes note of how the operation is; one that was waiting for a person, and runs again, was resumed by one.
+    fn is(&mut self, state: OpState) {
+        let resumed = self.waits && state == OpState::Running;
+        self.waits = self.has_given_up() && state == OpState::NeedsOperator;
+        if resumed {
+            self.failed = None;
+        }
     }
 }
 
@@ -69,13 +87,17 @@ impl Keeper {
         let Some(operation) = self.shared.ledger.operation(roll.operation)? else { return Ok(()) };
         let bars = self.shared.bars()?;
         let heard = self.shared.inventory().heard(&record.blueprint, &bars);
-        let next = rolling::next(roll, &record.blueprint, &record.duties, &heard);
+        let next = rolling::next(roll, &record.blueprint, &record.duties, &heard, unix_ms());
         let is_new = !self.drives.contains_key(&operation.id);
         let drive = self.drives.entry(operation.id).or_insert_with(|| Drive::new(next.phase, next.done));
-        if is_new && roll.kind == rolling::Kind::Start {
-            urge(&self.shared, record, roll);
+        // Whoever resumes has mended something: what waits for its next try is tried now.
+        let resumed = drive.seen == OpState::NeedsOperator && operation.state == OpState::Running;
+        if resumed || (is_new && roll.kind == rolling::Kind::Start) {
+            urge(&self.shared, record, |member| roll.targets.contains_key(&member.node_id));
         }
+        drive.seen = operation.state;
         drive.enter(&self.shared, operation.id, next.phase, next.done)?;
+        drive.envoy.is(operation.state);
         let answer = drive.envoy.answer.as_mut().and_then(|answer| answer.try_recv().ok());
         if let (Some(answer), Some(errand)) = (answer, &roll.errand) {
             drive.envoy.answer = None;
@@ -101,7 +123,8 @@ impl Keeper {
                 let errand = Errand { task: Uuid::now_v7().to_string(), from, to };
                 let message =
                     format!("{} hands over to {}", name(&record.blueprint, from), name(&record.blueprint, to));
-                return self.keep(record, &operation, &next, Roll { errand: Some(errand), ..roll.clone() }, message);
+                let asked = Roll { errand: Some(errand), ..roll.clone() };
+                return self.keep(record, &operation, &next, asked, message, None);
             }
             _ => {}
         }
@@ -163,7 +186,7 @@ impl Keeper {
                 let done = handed_over(&from, &to, &result);
                 let message = format!("{to} has taken over from {from}: {}", gap(&done));
                 let hand_overs = [roll.hand_overs.clone(), vec![done]].concat();
-                return self.keep(record, operation, next, Roll { hand_overs, ..over }, message);
+                return self.keep(record, operation, next, Roll { hand_overs, ..over }, message, Some(errand.from));
             }
             Ok(Outcome::Failed(why)) => {
                 drive.envoy.failed(format!("{from} cannot hand over to {to}: {why}"));
@@ -178,10 +201,10 @@ impl Keeper {
             Err(why) => why,
         };
         let message = format!("{to} has not taken over from {from}: {why}");
-        self.keep(record, operation, next, over, message)
+        self.keep(record, operation, next, over, message, None)
     }
 
-    /// Keeps the roll as it is now.
+    /// Keeps the roll as it is now, and who has handed over, if somebody has.
     fn keep(
         &mut self,
         record: &ClusterRecord,
@@ -189,12 +212,22 @@ impl Keeper {
         next: &Next,
         roll: Roll,
         message: String,
+        handed: Option<NodeId>,
     ) -> Result<(), LedgerError> {
-        let after = ClusterRecord { roll: Some(roll.clone()), ..record.clone() };
+        let mut after = ClusterRecord { roll: Some(roll.clone()), ..record.clone() };
+        let duty = handed.map(|id| {
+            let duty = after.duties.entry(id).or_default();
+            duty.handed_ms = unix_ms();
+            (id, *duty)
+        });
         // A pause outlasts an answer.
         let (state, phase, done) = (operation.state, next.phase, next.done);
         let step = Step { record, operation, next: Some(after), state, phase, done, message };
-        self.take(step, |write| write.roll(&record.blueprint.cluster, &roll))
+        let cluster = &record.blueprint.cluster;
+        self.take(step, |write| {
+            duty.map_or(Ok(()), |(id, duty)| write.duty(cluster, id, duty))?;
+            write.roll(cluster, &roll)
+        })
     }
 
     fn rolled(
@@ -213,9 +246,9 @@ impl Keeper {
 }
 
 /// Has agents try now what waits for its next try. One that does not hear it tries in its own time.
-fn urge(shared: &Arc<Shared>, record: &ClusterRecord, roll: &Roll) {
+pub(crate) fn urge(shared: &Arc<Shared>, record: &ClusterRecord, is_meant: impl Fn(&Member) -> bool) {
     let is_stopped = |id: &NodeId| record.duties.get(id).is_some_and(|duty| duty.stopped);
-    let waits = |member: &&Member| roll.targets.contains_key(&member.node_id) && !is_stopped(&member.node_id);
+    let waits = |member: &&Member| is_meant(member) && !is_stopped(&member.node_id);
     for member in record.blueprint.members.iter().filter(waits) {
         let (shared, host) = (shared.clone(), member.host.clone());
         let cluster = record.blueprint.cluster.to_string();
@@ -244,7 +277,7 @@ fn handed_over(from: &str, to: &str, result: &wire::HandOverResult) -> HandedOve
         true => "it had taken over before it was asked".to_owned(),
         false => result.unmeasured.clone(),
     };
-    HandedOver { from: from.to_owned(), to: to.to_owned(), gap_micros: result.gap_micros, unmeasured }
+    HandedOver { from: from.to_owned(), to: to.to_owned(), gap_micros: result.gap_micros, unmeasured, at_ms: unix_ms() }
 }
 
 fn gap(done: &HandedOver) -> String {

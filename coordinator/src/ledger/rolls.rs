@@ -12,17 +12,18 @@ type Result<T> = std::result::Result<T, LedgerError>;
 pub(super) const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS duties (
     cluster TEXT NOT NULL, node_id TEXT NOT NULL, stopped INTEGER NOT NULL, run INTEGER NOT NULL,
-    all_stopped INTEGER NOT NULL, PRIMARY KEY (cluster, node_id)
+    all_stopped INTEGER NOT NULL, handed_ms INTEGER NOT NULL, PRIMARY KEY (cluster, node_id)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS rolls (operation TEXT PRIMARY KEY, cluster TEXT UNIQUE, document TEXT NOT NULL) STRICT;
 ";
 
 /// What is wanted of a cluster's instances, and the operation that is under way.
 pub(super) fn of(connection: &Connection, cluster: &str) -> Result<(Duties, Option<Roll>)> {
-    let mut statement =
-        connection.prepare_cached("SELECT node_id, stopped, run, all_stopped FROM duties WHERE cluster = ?1")?;
+    let mut statement = connection
+        .prepare_cached("SELECT node_id, stopped, run, all_stopped, handed_ms FROM duties WHERE cluster = ?1")?;
     let rows = statement.query_map([cluster], |row| {
-        let duty = Duty { stopped: row.get(1)?, run: unsigned(row.get(2)?), all_stopped: row.get(3)? };
+        let (run, handed_ms) = (unsigned(row.get(2)?), unsigned(row.get(4)?));
+        let duty = Duty { stopped: row.get(1)?, run, all_stopped: row.get(3)?, handed_ms };
         Ok((row.get::<_, String>(0)?, duty))
     })?;
     let mut duties = Duties::new();
@@ -49,8 +50,9 @@ impl Ledger {
 impl Write<'_> {
     /// What is wanted of an instance from now on.
     pub fn duty(&self, cluster: &ClusterName, id: NodeId, duty: Duty) -> Result<()> {
-        let row = params![cluster.as_str(), id.to_string(), duty.stopped, signed(duty.run), duty.all_stopped];
-        self.0.execute("INSERT OR REPLACE INTO duties VALUES (?1, ?2, ?3, ?4, ?5)", row)?;
+        let (run, handed) = (signed(duty.run), signed(duty.handed_ms));
+        let row = params![cluster.as_str(), id.to_string(), duty.stopped, run, duty.all_stopped, handed];
+        self.0.execute("INSERT OR REPLACE INTO duties VALUES (?1, ?2, ?3, ?4, ?5, ?6)", row)?;
         Ok(())
     }
 

@@ -125,7 +125,7 @@ fn what_operators_wanted_of_instances_is_taken_up_from_those_that_were_told() {
     let ids: Vec<_> = kept.blueprint.members.iter().map(|member| (member.node_id, member.host.clone())).collect();
     for (nth, (id, _)) in ids.iter().enumerate() {
         let run = u64::try_from(nth).unwrap() + 1;
-        kept.duties.insert(*id, Duty { stopped: nth % 2 == 0, run, all_stopped: nth == 3 });
+        kept.duties.insert(*id, Duty { stopped: nth % 2 == 0, run, all_stopped: nth == 3, handed_ms: 0 });
     }
     let found = rebuilt(&evidence(["server1", "server2"].map(|host| holding(host, &[&kept]))));
     let duties = &found.clusters[0].record.duties;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use muster_proto::{NodeId, Role};
+use muster_proto::{Keeps, NodeId, Role, Setting};
 
 use super::{Duties, Kind, Place, Roll, Scene};
 use crate::{
@@ -39,6 +39,9 @@ const MASTERS: &str = "MASTERS";
 const SETTLE: &str = "SETTLE";
 const DONE: &str = "DONE";
 
+/// Views are taken at least once a second; what is said so long after a hand-over was not said before it.
+const LATE_MS: u64 = 5_000;
+
 /// The sides of a hand-over.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
@@ -50,6 +53,9 @@ enum Side {
 struct Targets<'a, 'b> {
     scene: &'b Scene<'a>,
     roll: &'b Roll,
+    now_ms: u64,
+    node_timeout_ms: u64,
+    keeps: Keeps,
 }
 
 impl<'a, 'b> Targets<'a, 'b> {
@@ -68,14 +74,30 @@ impl<'a, 'b> Targets<'a, 'b> {
     /// It could be a master that has to hand over first: told to go, it would go without.
     fn may_lead(&self, place: &Place) -> bool {
         let unsure = place.status.is_err() || place.is_unsure();
-        unsure && !self.scene.is_replaced(place) && !self.roll.even_if_unserved
+        unsure && !self.scene.is_replaced(place) && !self.roll.dark.contains(&place.member.shard)
     }
 
     /// On which side it was of its last hand-over.
     fn last_hand_over(&self, place: &Place) -> Option<Side> {
         let name = place.member.name();
         let last = self.roll.hand_overs.iter().rfind(|done| done.from == name || done.to == name)?;
+        // Later than that it says what is: somebody else has moved it back.
+        if last.at_ms + LATE_MS < self.now_ms {
+            return None;
+        }
         Some(if last.from == name { Side::From } else { Side::To })
+    }
+
+    /// Why it cannot hand over yet, though there is an heir.
+    fn wait(&self, master: &Place) -> Option<Culprit> {
+        let (handed, ban) = (master.duty.handed_ms, self.node_timeout_ms * 2 + 500);
+        (handed > 0 && handed + ban > self.now_ms).then(|| {
+            let why = format!(
+                "it has handed over a moment ago, and its peers vote for another successor of it only {} s after that",
+                ban.div_ceil(1000)
+            );
+            Culprit { name: master.member.name(), why, stuck: false }
+        })
     }
 
     /// If it says that it serves slots, that is older than its hand-over.
@@ -113,10 +135,11 @@ impl<'a, 'b> Targets<'a, 'b> {
     }
 }
 
-/// Computes it.
-pub fn next(roll: &Roll, blueprint: &Blueprint, duties: &Duties, heard: &Heard) -> Next {
+/// Computes it. `now_ms` counts since 1970.
+pub fn next(roll: &Roll, blueprint: &Blueprint, duties: &Duties, heard: &Heard, now_ms: u64) -> Next {
     let scene = Scene::of(blueprint, duties, heard);
-    let targets = Targets { scene: &scene, roll };
+    let node_timeout_ms = node_timeout_ms(&blueprint.settings);
+    let targets = Targets { scene: &scene, roll, now_ms, node_timeout_ms, keeps: Keeps::of(&blueprint.settings) };
     let told: Vec<_> = targets.all().filter(|place| targets.told(place)).collect();
     let waiting: Vec<_> = told.iter().filter_map(|place| targets.missing(place)).collect();
     let done = told.len() - waiting.len();
@@ -140,6 +163,9 @@ pub fn next(roll: &Roll, blueprint: &Blueprint, duties: &Duties, heard: &Heard) 
         };
         next.waiting.extend(scene.places.iter().filter(unseen).map(late));
         let back = give_back(&targets, &next);
+        let wait = back.and_then(|(from, _)| targets.wait(scene.get(from)?));
+        let back = back.filter(|_| wait.is_none());
+        next.waiting.extend(wait);
         next.phase = if back.is_some() || roll.errand.is_some() || !next.waiting.is_empty() { SETTLE } else { DONE };
         next.hand_over = back.filter(|_| roll.errand.is_none());
     }
@@ -148,8 +174,19 @@ pub fn next(roll: &Roll, blueprint: &Blueprint, duties: &Duties, heard: &Heard) 
 
 fn start(targets: &Targets, left: &[&Place]) -> Next {
     let lies = |place: &&&Place| targets.scene.shard(place.member.shard).all(Place::is_stopped);
+    // Of a cluster that keeps nothing, masters come back empty: only where nobody is left who could be emptied by that,
+    // and of one that is not heard of that is not known.
+    let unsure = |place: &&Place| {
+        let mut shard = targets.scene.shard(place.member.shard);
+        let meant = targets.scene.shard(place.member.shard).all(|copy| copy.duty.stopped);
+        targets.keeps == Keeps::Nothing && meant && shard.any(|copy| copy.status.is_err())
+    };
+    let (unsure, left): (Vec<&Place>, Vec<&Place>) = left.iter().copied().partition(unsure);
     let all_stopped = left.iter().filter(lies).map(|place| place.member.node_id).collect();
-    Next { phase: MASTERS, turn: ids(left), all_stopped, ..Next::default() }
+    let shards: BTreeSet<u32> = unsure.iter().map(|place| place.member.shard).collect();
+    let silent = targets.scene.places.iter().filter(|place| shards.contains(&place.member.shard));
+    let waiting = silent.filter(|place| place.status.is_err()).filter_map(Place::lack).collect();
+    Next { phase: MASTERS, turn: ids(&left), all_stopped, waiting, ..Next::default() }
 }
 
 /// Those that serve nothing go at once; masters when they have handed over, or have nobody to.
@@ -166,10 +203,11 @@ fn stop(targets: &Targets, left: &[&Place]) -> Next {
         let stays = |place: &Place| !targets.is_target(place);
         match targets.scene.heir(master, |place| !stays(place)) {
             _ if targets.has_handed_over(master) => next.waiting.push(late(master)),
+            Some(_) if targets.wait(master).is_some() => next.waiting.extend(targets.wait(master)),
             Some(heir) => {
                 next.hand_over.get_or_insert((master.member.node_id, heir.member.node_id));
             }
-            None if targets.roll.even_if_unserved => next.turn.push(master.member.node_id),
+            None if targets.roll.dark.contains(&master.member.shard) => next.turn.push(master.member.node_id),
             None => next.waiting.push(nobody(master)),
         }
     }
@@ -213,11 +251,12 @@ fn restart(targets: &Targets, left: &[&Place], told: &[&Place], waiting: &[Culpr
         }
         match (targets.scene.heir(master, |_| false), others_lack(targets.scene, master)) {
             _ if targets.has_handed_over(master) => next.waiting.push(late(master)),
+            (Some(_), None) if targets.wait(master).is_some() => next.waiting.extend(targets.wait(master)),
             (Some(heir), None) => {
                 next.hand_over.get_or_insert((master.member.node_id, heir.member.node_id));
             }
-            (_, Some(culprit)) if !targets.roll.even_if_unserved => next.waiting.push(culprit),
-            (None, _) if !targets.roll.even_if_unserved => next.waiting.push(nobody(master)),
+            (_, Some(culprit)) if !targets.roll.dark.contains(&master.member.shard) => next.waiting.push(culprit),
+            (None, _) if !targets.roll.dark.contains(&master.member.shard) => next.waiting.push(nobody(master)),
             _ => next.turn.push(master.member.node_id),
         }
     }
@@ -242,6 +281,12 @@ fn give_back(targets: &Targets, next: &Next) -> Option<(NodeId, NodeId)> {
         return None;
     }
     targets.roll.give_back.iter().find_map(due)
+}
+
+/// What the operator's lines say; the last of a key counts, and the server's own default is 15 s.
+fn node_timeout_ms(settings: &[Setting]) -> u64 {
+    let line = settings.iter().rfind(|setting| setting.key == "cluster-node-timeout");
+    line.and_then(|setting| setting.value.trim_matches(['"', '\'']).parse().ok()).unwrap_or(15_000)
 }
 
 fn late(master: &Place) -> Culprit {

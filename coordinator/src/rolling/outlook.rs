@@ -20,15 +20,19 @@ pub struct Outlook {
     pub loses: bool,
     /// There is nothing to do.
     pub idle: bool,
+    /// The shards that it is about.
+    pub dark: BTreeSet<u32>,
     /// Those that serve slots now.
     pub masters: BTreeSet<NodeId>,
 }
 
 /// Whom it is about, of those that are meant, and in which run each is when it is done. A start is about those that do
-/// not run alone: a server that runs, or may run on a host that is not heard of, is not started anew by it.
+/// not run alone: a server that runs, or may run on a host that is not heard of, is not started anew by it. What is
+/// stopped is not restarted, unless it is `named`.
 pub fn targets(
     kind: Kind,
     is_meant: impl Fn(&Member) -> bool,
+    named: bool,
     blueprint: &Blueprint,
     duties: &Duties,
     heard: &Heard,
@@ -37,6 +41,7 @@ pub fn targets(
     let target = |place: &Place| {
         let run = match (kind, place.duty.stopped) {
             (Kind::Stop, _) => place.duty.run,
+            (Kind::Restart, true) if !named => return None,
             // After a store was lost a server may know of later ones than we do.
             (Kind::Restart, _) | (Kind::Start, true) => place.duty.run.max(place.run()) + 1,
             // It is tried by itself, and sooner because somebody asks.
@@ -64,6 +69,7 @@ pub fn outlook(roll: &Roll, blueprint: &Blueprint, duties: &Duties, heard: &Hear
         }
         Kind::Stop => outlook.idle = targets.iter().all(|place| place.duty.stopped && place.is_stopped()),
         Kind::Restart => {
+            outlook.idle = targets.is_empty();
             let others: Vec<_> = targets.iter().filter(|place| !place.leads()).collect();
             outlook.steps.extend(list("restarted, of each shard one at a time, the first alone", others.into_iter()));
         }
@@ -100,9 +106,11 @@ pub fn outlook(roll: &Roll, blueprint: &Blueprint, duties: &Duties, heard: &Hear
         outlook.consequences.push(format!("slots {slots} are served by nobody {until}"));
     }
     let keeps = Keeps::of(&blueprint.settings);
-    let whole: BTreeSet<u32> = dark.into_iter().filter(|shard| scene.shard(*shard).all(is_target)).collect();
-    let nothing = keeps == Keeps::Nothing && (roll.kind == Kind::Stop || !whole.is_empty());
-    if nothing && !whole.is_empty() {
+    outlook.dark.clone_from(&dark);
+    // Whoever is not in it and runs has a copy.
+    let kept = |shard: &u32| scene.shard(*shard).any(|place| !is_target(place) && place.running().is_some());
+    let whole: BTreeSet<u32> = dark.into_iter().filter(|shard| !kept(shard)).collect();
+    if keeps == Keeps::Nothing && !whole.is_empty() {
         outlook.loses = true;
         let slots = shards(blueprint, &whole);
         outlook.consequences.push(format!("the cluster keeps nothing on disk: what slots {slots} hold is lost"));

@@ -1,250 +1,13 @@
 //! Every selection of small clusters, played against a model of Redis: what must hold at every step, and that it ends.
 
-use expect_test::expect;
-use muster_proto::{Account, ClusterId, HostName, Role, SlotRange};
-use uuid::Uuid;
+mod world;
 
+use expect_test::expect;
+use muster_proto::{HostName, Role};
+
+use self::world::{World, blueprint, id};
 use super::*;
 use crate::samples;
-
-/// A cluster that plays along. A hand-over and a restart take a tick each.
-#[derive(Clone)]
-struct World {
-    blueprint: Blueprint,
-    duties: Duties,
-    heard: Heard,
-    roll: Roll,
-    /// Who does not come back.
-    broken: Option<NodeId>,
-    turned: Vec<NodeId>,
-    handed: Vec<(NodeId, NodeId)>,
-    /// Hand-overs that are done, and not seen yet.
-    unseen: Vec<(NodeId, NodeId)>,
-}
-
-fn id(nth: u8) -> NodeId {
-    NodeId([nth; 20])
-}
-
-/// `shards` masters with `replicas` each; every copy of a shard on another host.
-fn blueprint(shards: u8, replicas: u8) -> Blueprint {
-    let member = |shard: u8, copy: u8| {
-        let master = id(shard * 10);
-        let slots = vec![SlotRange::of_shard(shard.into(), shards.into()).unwrap()];
-        Member {
-            node_id: id(shard * 10 + copy),
-            host: format!("server{}", (shard + copy) % (replicas + 1) + 1).parse().unwrap(),
-            address: [127, 0, 0, copy + 1].into(),
-            port: u32::from(shard).checked_add(7000).unwrap().try_into().unwrap(),
-            bus_port: 17000 + u16::from(shard),
-            role: if copy == 0 { Role::Master { slots } } else { Role::Replica { master } },
-            shard: shard.into(),
-            shard_id: id(100 + shard),
-            config_epoch: u64::from(shard) + 1,
-        }
-    };
-    let members = (0..shards).flat_map(|shard| (0..=replicas).map(move |copy| (shard, copy)));
-    Blueprint {
-        cluster: "orders".parse().unwrap(),
-        cluster_id: ClusterId(Uuid::nil()),
-        incarnation: muster_proto::Incarnation(1),
-        members: members.map(|(shard, copy)| member(shard, copy)).collect(),
-        settings: Vec::new(),
-        limits: muster_proto::Limits::default(),
-        replicas: replicas.into(),
-    }
-}
-
-impl World {
-    fn new(kind: Kind, blueprint: Blueprint, selected: &[NodeId]) -> Self {
-        let roll = Roll {
-            operation: OperationId(Uuid::nil()),
-            kind,
-            targets: BTreeMap::new(),
-            even_if_unserved: false,
-            give_back: BTreeSet::new(),
-            errand: None,
-            hand_overs: Vec::new(),
-        };
-        let heard = samples::heard(&blueprint, |member| samples::running(&blueprint, member));
-        let duties = Duties::new();
-        let world = Self {
-            blueprint,
-            duties,
-            heard,
-            roll,
-            broken: None,
-            turned: Vec::new(),
-            handed: Vec::new(),
-            unseen: Vec::new(),
-        };
-        world.then(kind, selected)
-    }
-
-    /// The next operation in the same world.
-    fn then(self, kind: Kind, selected: &[NodeId]) -> Self {
-        let is_meant = |member: &Member| selected.contains(&member.node_id);
-        let targets = targets(kind, is_meant, &self.blueprint, &self.duties, &self.heard);
-        Self { roll: Roll { kind, targets, hand_overs: Vec::new(), ..self.roll }, ..self }
-    }
-
-    fn next(&self) -> Next {
-        next(&self.roll, &self.blueprint, &self.duties, &self.heard)
-    }
-
-    fn outlook(&self) -> Outlook {
-        outlook(&self.roll, &self.blueprint, &self.duties, &self.heard)
-    }
-
-    fn member(&self, id: NodeId) -> &Member {
-        self.blueprint.members.iter().find(|member| member.node_id == id).unwrap()
-    }
-
-    fn status(&mut self, id: NodeId) -> &mut InstanceStatus {
-        self.heard.instances.get_mut(&id).unwrap()
-    }
-
-    fn role(&self, id: NodeId) -> Option<Role> {
-        let status = &self.heard.instances[&id];
-        (status.state == InstanceState::Running).then(|| status.view.as_ref().unwrap().role.clone())
-    }
-
-    fn leads(&self, id: NodeId) -> bool {
-        matches!(self.role(id), Some(Role::Master { .. }))
-    }
-
-    fn is_well(&self, id: NodeId) -> bool {
-        let status = &self.heard.instances[&id];
-        let view = status.view.as_ref();
-        status.state == InstanceState::Running && view.is_some_and(|view| view.role.master().is_none() || view.link_up)
-    }
-
-    fn shard(&self, shard: u32) -> Vec<NodeId> {
-        self.blueprint.members.iter().filter(|member| member.shard == shard).map(|member| member.node_id).collect()
-    }
-
-    /// A tick of the world: links come up, and what was told to be otherwise is so.
-    fn tick(&mut self) {
-        for member in self.blueprint.members.clone() {
-            let node = member.node_id;
-            let duty = self.duties.get(&node).copied().unwrap_or_default();
-            let leader = self.shard(member.shard).into_iter().find(|id| self.leads(*id));
-            let broken = self.broken == Some(node);
-            let slots = self.blueprint.members.iter().find(|one| one.shard == member.shard).unwrap().role.clone();
-            let view = samples::view(&self.blueprint, &member);
-            let status = self.status(node);
-            match (duty.stopped, status.state) {
-                (true, InstanceState::Running) => {
-                    *status =
-                        InstanceStatus { state: InstanceState::Stopping, reason: "stopping".into(), ..status.clone() };
-                }
-                (true, _) => {
-                    *status = InstanceStatus {
-                        state: InstanceState::Stopped,
-                        view: None,
-                        pid: None,
-                        reason: "".into(),
-                        ..status.clone()
-                    };
-                }
-                (false, InstanceState::Running) if status.run < duty.run => {
-                    *status = InstanceStatus {
-                        state: InstanceState::Stopping,
-                        reason: "restarting".into(),
-                        ..status.clone()
-                    };
-                }
-                (false, InstanceState::Running) => {
-                    if let Some(view) = status.view.as_mut() {
-                        match (&view.role, leader) {
-                            (Role::Replica { master }, Some(leader)) if *master != leader => {
-                                (view.role, view.link_up) = (Role::Replica { master: leader }, false);
-                            }
-                            (Role::Replica { .. }, Some(_)) => view.link_up = true,
-                            _ => {}
-                        }
-                    }
-                }
-                (false, _) if broken => {
-                    let account = Account { condition: Some(Condition::Backoff), ..Account::default() };
-                    *status = InstanceStatus {
-                        state: InstanceState::Down,
-                        pid: None,
-                        account,
-                        reason: "it ends".into(),
-                        ..status.clone()
-                    };
-                }
-                (false, _) => {
-                    let role = leader.map_or(slots, |master| Role::Replica { master });
-                    let view = Some(muster_proto::NodeView { role, link_up: false, ..view });
-                    let (state, reason) = (InstanceState::Running, String::new());
-                    *status = InstanceStatus { state, reason, run: duty.run, view, pid: Some(1), ..status.clone() };
-                }
-            }
-        }
-    }
-
-    fn hand_over(&mut self, from: NodeId, to: NodeId) {
-        assert!(self.leads(from) && self.is_well(to) && self.role(to).unwrap().master() == Some(from));
-        self.handed.push((from, to));
-        self.unseen.push((from, to));
-        let [from, to] = [from, to].map(|id| self.member(id).name());
-        self.roll.hand_overs.push(HandedOver { from, to, gap_micros: 1500, unmeasured: String::new() });
-    }
-
-    /// Obeys one decision, then a tick. What must hold of a decision is looked at before it is obeyed.
-    fn step(&mut self) -> Next {
-        let next = self.next();
-        if self.roll.kind == Kind::Restart {
-            self.is_careful(&next);
-        }
-        if self.roll.kind != Kind::Start && !self.roll.even_if_unserved {
-            assert!(next.turn.iter().all(|id| !self.leads(*id)), "a master goes without handing over");
-        }
-        for node in &next.turn {
-            let before = self.duties.get(node).copied().unwrap_or_default();
-            self.duties.insert(*node, self.roll.duty(*node, before, next.all_stopped.contains(node)));
-            self.turned.push(*node);
-        }
-        let seen = std::mem::take(&mut self.unseen);
-        if let Some((from, to)) = next.hand_over {
-            self.hand_over(from, to);
-        }
-        for (from, to) in seen {
-            let slots = self.role(from).unwrap();
-            self.status(from).view.as_mut().unwrap().role = Role::Replica { master: to };
-            self.status(from).view.as_mut().unwrap().link_up = false;
-            self.status(to).view.as_mut().unwrap().role = slots;
-        }
-        self.tick();
-        next
-    }
-
-    /// Of a shard one copy at a time, and only while the others are well; the first goes alone.
-    fn is_careful(&self, next: &Next) {
-        let serving: Vec<_> = next.turn.iter().filter(|id| self.role(**id).is_some()).collect();
-        for node in &serving {
-            for other in self.shard(self.member(**node).shard).into_iter().filter(|other| other != *node) {
-                assert!(self.is_well(other), "{node} goes while {other} is away");
-                assert!(!next.turn.contains(&other), "two copies at once");
-            }
-        }
-        assert!(!self.turned.is_empty() || serving.len() <= 1, "the first does not go alone");
-        let others = self.roll.targets.keys().filter(|id| Some(**id) != next.hand_over.map(|(from, _)| from));
-        let first = self.handed.is_empty() && next.hand_over.is_some();
-        assert!(!first || others.into_iter().all(|id| self.is_well(*id)), "a master goes before replicas are back");
-    }
-
-    fn play(&mut self) {
-        for _ in 0..200 {
-            if self.step().is_done() {
-                return;
-            }
-        }
-        panic!("it does not end: {:?}", self.next());
-    }
-}
 
 fn selections(blueprint: &Blueprint) -> Vec<Vec<NodeId>> {
     let all: Vec<_> = blueprint.members.iter().map(|member| member.node_id).collect();
@@ -317,7 +80,7 @@ fn every_stop_keeps_slots_served_or_says_that_it_would_not() {
             let outlook = world.outlook();
             assert_eq!(outlook.unserved, !dark.is_empty(), "{selected:?}: {outlook:?}");
             assert!(!outlook.loses, "an append-only file is kept");
-            world.roll.even_if_unserved = outlook.unserved;
+            world.roll.dark = outlook.dark;
             world.play();
             for member in &world.blueprint.members {
                 let state = world.heard.instances[&member.node_id].state;
@@ -390,6 +153,77 @@ fn what_is_down_anyway_is_tried_first_and_a_shard_that_is_not_whole_is_waited_fo
     world.play();
 }
 
+/// Its peers would not vote, and each try would block writes for 5 s.
+#[test]
+fn a_master_that_has_just_handed_over_waits_until_its_peers_vote_again() {
+    let mut world = World::new(Kind::Restart, blueprint(3, 1), &[id(0)]);
+    world.duties.entry(id(0)).or_default().handed_ms = world.now_ms;
+    let next = world.next();
+    assert!(next.hand_over.is_none() && next.waiting[0].why.contains("only 31 s after that"), "{next:?}");
+    world.now_ms += 30_500;
+    assert_eq!(world.next().hand_over, Some((id(0), id(1))));
+    world.blueprint.settings = vec![setting("cluster-node-timeout", "2000")];
+    world.now_ms -= 26_000;
+    assert_eq!(world.next().hand_over, Some((id(0), id(1))));
+}
+
+/// A failover of Redis' own in between is no view that is too old.
+#[test]
+fn a_master_that_has_its_slots_back_hands_over_again() {
+    let all: Vec<_> = blueprint(3, 1).members.iter().map(|member| member.node_id).collect();
+    let mut world = World::new(Kind::Restart, blueprint(3, 1), &all);
+    while world.handed.is_empty() {
+        world.step();
+    }
+    let (from, to) = world.handed[0];
+    world.step();
+    let slots = world.role(to).unwrap();
+    world.status(to).view.as_mut().unwrap().role = Role::Replica { master: from };
+    world.status(from).view.as_mut().unwrap().role = slots;
+    world.play();
+}
+
+#[test]
+fn what_is_stopped_is_not_restarted_unless_it_is_named() {
+    let mut world = World::new(Kind::Stop, blueprint(3, 1), &[id(1)]);
+    world.play();
+    let all: Vec<_> = blueprint(3, 1).members.iter().map(|member| member.node_id).collect();
+    let world = world.then(Kind::Restart, &all);
+    assert!(!world.roll.targets.contains_key(&id(1)) && world.roll.targets.len() == 5);
+    let outlook = world.outlook();
+    assert_eq!(outlook.dark, BTreeSet::from([0]), "nobody is left to take over: {outlook:?}");
+    let named = targets(Kind::Restart, |one| one.node_id == id(1), true, &world.blueprint, &world.duties, &world.heard);
+    assert_eq!(named.len(), 1);
+}
+
+/// One after the other is as bad as all at once.
+#[test]
+fn the_last_copy_of_a_cluster_that_keeps_nothing_is_said_to_be_lost() {
+    let bare = || {
+        let mut blueprint = blueprint(3, 1);
+        blueprint.settings = vec![setting("appendonly", "no"), setting("save", "\"\"")];
+        blueprint
+    };
+    let mut world = World::new(Kind::Stop, bare(), &[id(1)]);
+    assert!(!world.outlook().loses);
+    world.play();
+    for kind in [Kind::Stop, Kind::Restart] {
+        let then = world.clone().then(kind, &[id(0)]);
+        assert!(then.outlook().loses && then.outlook().unserved, "{kind:?}");
+    }
+    // Of a shard that was stopped as a whole, with a host that is not heard of, nothing is started before it is.
+    let mut world = World::new(Kind::Stop, bare(), &[id(0), id(1)]);
+    world.roll.dark = world.outlook().dark;
+    world.play();
+    let mut start = world.then(Kind::Start, &[id(0), id(1)]);
+    start.heard.silent.insert("server2".parse().unwrap(), "silent".into());
+    let next = start.next();
+    assert!(next.turn.is_empty() && next.waiting[0].why == "silent", "{next:?}");
+    start.heard.silent.clear();
+    start.play();
+    assert!([id(0), id(1)].iter().all(|id| start.duties[id].all_stopped));
+}
+
 #[test]
 fn one_hand_over_at_a_time_and_none_while_an_agent_is_asked() {
     let masters = [id(0), id(10), id(20)];
@@ -411,6 +245,10 @@ fn a_person_is_needed_when_a_hand_over_fails_again_and_again_or_nothing_moves() 
     assert_eq!(needed(&slow, None, Duration::ZERO), None);
     assert!(needed(&slow, None, still).unwrap().contains("nothing has moved for 30 s; server1:7000: loading"));
     assert_eq!(needed(&[], None, still), None);
+}
+
+fn setting(key: &str, value: &str) -> muster_proto::Setting {
+    muster_proto::Setting { key: key.into(), value: value.into() }
 }
 
 fn told(outlook: &Outlook) -> String {
@@ -441,7 +279,6 @@ fn an_outlook_says_what_is_done_and_what_that_means() {
     "#]]
     .assert_eq(&of(Kind::Stop, &all));
     let mut bare = World::new(Kind::Stop, blueprint(3, 1), &all);
-    let setting = |key: &str, value: &str| muster_proto::Setting { key: key.into(), value: value.into() };
     bare.blueprint.settings = vec![setting("appendonly", "no"), setting("save", "\"\"")];
     assert!(bare.outlook().loses);
     assert!(told(&bare.outlook()).contains("keeps nothing on disk: what slots 0-16383 hold is lost"));
@@ -457,7 +294,8 @@ fn an_outlook_says_what_is_done_and_what_that_means() {
 fn the_summary_counts_and_names_the_longest_gap() {
     let mut roll = World::new(Kind::Restart, blueprint(3, 1), &[id(0), id(1)]).roll;
     assert_eq!(summary(&roll, 1), "1 of 2 instances restarted");
-    let over = |gap_micros| HandedOver { from: "a".into(), to: "b".into(), gap_micros, unmeasured: String::new() };
+    let over =
+        |gap_micros| HandedOver { from: "a".into(), to: "b".into(), gap_micros, unmeasured: String::new(), at_ms: 0 };
     roll.hand_overs = vec![over(0)];
     assert_eq!(summary(&roll, 1), "1 of 2 instances restarted, 1 hand-over");
     roll.hand_overs = vec![over(143_001), over(7_000)];
