@@ -176,8 +176,8 @@ pub const STOP: Help = Help {
         agents and machines too, until `muster start`. Directories and data stay as they are.\n\n\
         A master hands over first, to a replica in sync that is not to be stopped (CLUSTER FAILOVER: no acknowledged \
         write is lost); a canary measures how long a client that writes has to wait. Then each server is asked to stop \
-        (SIGTERM: it saves if it is set to), has the patience of its agent's config (stop_patience_ms), and is killed, but not \
-        while it saves. \
+        (SIGTERM: it saves if it is set to), has the patience of its agent's config (stop_patience_ms), and is \
+        killed then, but not while it saves. \
         *Stopped* is said when the lock of its port is free: then nothing of it runs, no child that saves either.\n\n\
         What would be done and what it means is shown first. Where slots would be served by nobody, as when a whole \
         cluster is stopped, the cluster's name is asked for (--confirm NAME); otherwise a yes (--yes). A cluster that \
