@@ -9,7 +9,7 @@ const SECRETIVE: [&str; 6] =
     ["Login", "Desired", "Disclosure", "CreateTokenResponse", "CreateUserResponse", "GetCredentialsResponse"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["types", "tasks", "agent_link", "enrolment", "trust", "hosts", "operations", "admin"]
+    let files = ["types", "tasks", "agent_link", "enrolment", "trust", "hosts", "operations", "rebuild", "admin"]
         .map(|name| format!("muster/v1/{name}.proto"));
     for file in &files {
         println!("cargo:rerun-if-changed={file}");

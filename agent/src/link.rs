@@ -279,6 +279,7 @@ impl Link {
                     let _ = self.events.send(Event::Leaders(cluster, leaders)).await;
                 }
             }
+            to_agent::Body::Permit(_) => {}
             to_agent::Body::Task(task) if Term(task.term) < obeyed => {
                 let refusal = format!("term {} is lower than term {obeyed}, which this host has obeyed", task.term);
                 let _ = results.send(wire::TaskResult { id: task.id, outcome: Some(Outcome::Failed(refusal)) }).await;

@@ -276,7 +276,7 @@ impl Case<'_> {
                 Verdict::wait(InstanceState::Unknown, why.clone()).called(Condition::Unrecognised).at(again)
             }
             // Whether a stranger is in the directory, and not just at the port, is looked at again before it is moved.
-            (_, Want::SetAside) => self.set_aside(),
+            (_, Want::SetAside | Want::Retired) => self.set_aside(),
             // The lock is free: whoever else is there, nothing of ours is.
             (ProcessSeen::None | ProcessSeen::Foreign(_), Want::Stopped) => Verdict::fine(InstanceState::Stopped),
             (ProcessSeen::Foreign(who), _) => {
@@ -426,7 +426,7 @@ impl Case<'_> {
             }
             (ProcessSeen::Ours { pid, .. }, _) => self.alive(*pid),
             (_, Want::Stopped) => Verdict::fine(InstanceState::Stopped),
-            (_, Want::Prepared | Want::SetAside) => Verdict::fine(InstanceState::Prepared),
+            (_, Want::Prepared | Want::SetAside | Want::Retired) => Verdict::fine(InstanceState::Prepared),
             (_, Want::Running) => self.start(),
         }
     }

@@ -66,6 +66,7 @@ pub fn blank(config: &Config, cluster: &ClusterAssignment, wanted: &InstanceAssi
         node_id: wanted.node_id,
         account: Account::default(),
         run: 0,
+        asks: None,
     }
 }
 

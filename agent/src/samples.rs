@@ -47,6 +47,8 @@ pub fn cluster(want: Want, formed: bool) -> ClusterAssignment {
         want,
         run: 0,
         all_stopped: false,
+        formers: Vec::new(),
+        restore: false,
     };
     ClusterAssignment {
         cluster: "orders".parse().unwrap(),

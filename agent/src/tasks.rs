@@ -112,6 +112,7 @@ impl Tasks {
             Some(Kind::ReadLog(task)) => self.read_log(&task).await.map(Outcome::Log),
             Some(Kind::Start(task)) => self.start(&task).await.map(Outcome::Start),
             Some(Kind::HandOver(task)) => self.hand_over(&task).await.map(Outcome::HandOver),
+            Some(Kind::Appraise(_) | Kind::Rummage(_) | Kind::Purge(_)) => Err("not yet".into()),
             Some(Kind::Disclose(_)) => Ok(Outcome::Disclosure(disclose::disclose(&self.layout, &self.config.ports))),
             None => Err("this task is not known to this agent; upgrade it".into()),
         }

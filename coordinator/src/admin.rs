@@ -279,6 +279,29 @@ impl admin_server::Admin for Admin {
         Ok(Response::new(roll::roll(&self.shared, &visit, &request.into_inner()).await?))
     }
 
+    async fn plan_rebuild(&self, request: Request<wire::PlanRebuildRequest>) -> Answer<wire::PlanResponse> {
+        let _ = request;
+        Err(Status::unimplemented("rebuild"))
+    }
+
+    async fn list_trash(&self, request: Request<wire::ListTrashRequest>) -> Answer<wire::ListTrashResponse> {
+        let _ = request;
+        Err(Status::unimplemented("trash"))
+    }
+
+    async fn purge_trash(&self, request: Request<wire::PurgeTrashRequest>) -> Answer<wire::PurgeTrashResponse> {
+        let _ = request;
+        Err(Status::unimplemented("trash"))
+    }
+
+    async fn set_protection(
+        &self,
+        request: Request<wire::SetProtectionRequest>,
+    ) -> Answer<wire::SetProtectionResponse> {
+        let _ = request;
+        Err(Status::unimplemented("protection"))
+    }
+
     async fn smoke_test(&self, request: Request<wire::SmokeTestRequest>) -> Answer<wire::SmokeTestResponse> {
         let request = request.into_inner();
         let record = self.shared.cluster(&request.cluster)?;

@@ -112,6 +112,8 @@ impl Blueprint {
                 want,
                 run: 0,
                 all_stopped: false,
+                formers: Vec::new(),
+                restore: false,
             })
             .collect();
         instances.sort_by_key(|instance| instance.port);

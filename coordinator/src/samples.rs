@@ -104,6 +104,7 @@ pub fn absent(blueprint: &Blueprint, member: &Member) -> InstanceStatus {
         node_id: member.node_id,
         account: Account::default(),
         run: 0,
+        asks: None,
     }
 }
 

@@ -71,6 +71,9 @@ pub fn cluster(record: &ClusterRecord, operation: Option<OpState>) -> wire::Clus
         formed_unix_ms: record.formed_ms.unwrap_or(0),
         rotation: String::new(),
         roll: String::new(),
+        rebuild: String::new(),
+        protection: String::new(),
+        quarantined: Vec::new(),
     }
 }
 

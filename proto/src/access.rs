@@ -49,13 +49,14 @@ pub const RULES: &[(&str, Rule)] = &[
     ("/muster.v1.Admin/ListHosts", AtLeast(Viewer)),
     // Binds ports on hosts for some seconds.
     ("/muster.v1.Admin/Plan", AtLeast(Operator)),
+    // A rebuild takes a destroyer; the handler looks.
     ("/muster.v1.Admin/Apply", AtLeast(Operator)),
     ("/muster.v1.Admin/ListOperations", AtLeast(Viewer)),
     ("/muster.v1.Admin/GetOperation", AtLeast(Viewer)),
     ("/muster.v1.Admin/WatchOperation", AtLeast(Viewer)),
     ("/muster.v1.Admin/PauseOperation", AtLeast(Operator)),
     ("/muster.v1.Admin/ResumeOperation", AtLeast(Operator)),
-    // Only what never formed, and it is set aside.
+    // Only what never formed, and it is set aside; or a rebuild before anything of it is.
     ("/muster.v1.Admin/CancelOperation", AtLeast(Operator)),
     ("/muster.v1.Admin/ListClusters", AtLeast(Viewer)),
     ("/muster.v1.Admin/GetStatus", AtLeast(Viewer)),
@@ -70,6 +71,12 @@ pub const RULES: &[(&str, Rule)] = &[
     ("/muster.v1.Admin/StartInstance", AtLeast(Operator)),
     // Stopping what keeps nothing on disk takes a destroyer; the handler looks.
     ("/muster.v1.Admin/Roll", AtLeast(Operator)),
+    // Binds ports on hosts for some seconds.
+    ("/muster.v1.Admin/PlanRebuild", AtLeast(Operator)),
+    ("/muster.v1.Admin/ListTrash", AtLeast(Viewer)),
+    ("/muster.v1.Admin/PurgeTrash", AtLeast(Destroyer)),
+    // Taking protection away takes a destroyer; the handler looks.
+    ("/muster.v1.Admin/SetProtection", AtLeast(Operator)),
     ("/muster.v1.Trust/WhoAmI", AtLeast(Viewer)),
     ("/muster.v1.Trust/CreateToken", AtLeast(Admin)),
     ("/muster.v1.Trust/ListTokens", AtLeast(Admin)),

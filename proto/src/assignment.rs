@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    ClusterId, ClusterName, HostName, Incarnation, InstanceTls, Life, Limits, Member, NodeId, Port, Setting, Topology,
-    Users,
+    ClusterId, ClusterName, HostName, Incarnation, InstanceTls, Life, Limits, Member, NodeId, OperationId, Port,
+    Setting, Topology, Users,
 };
 
 /// How far an instance should go.
@@ -18,6 +18,21 @@ pub enum Want {
     Running,
     /// Nothing runs, and the directory stays: an operator has stopped it.
     Stopped,
+    /// The cluster has nothing here any more: what is left of earlier lives is stopped and set aside.
+    Retired,
+}
+
+/// An earlier life of a cluster at a port, ended by a rebuild. Its directory may still be in place.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Former {
+    /// The operation that has ended it.
+    pub operation: OperationId,
+    /// The cluster's life.
+    pub incarnation: Incarnation,
+    /// The directory's life.
+    pub life: Life,
+    /// The node that lived in it.
+    pub node_id: NodeId,
 }
 
 /// What should be at one port.
@@ -25,7 +40,7 @@ pub enum Want {
 pub struct InstanceAssignment {
     /// Client port.
     pub port: Port,
-    /// Its node id; there is a member of the topology with this id.
+    /// Its node id; there is a member of the topology with this id, unless it is retired.
     pub node_id: NodeId,
     /// The directory's life.
     pub life: Life,
@@ -35,6 +50,10 @@ pub struct InstanceAssignment {
     pub run: u64,
     /// Every copy of its shard was seen stopped when this run was ordered.
     pub all_stopped: bool,
+    /// Earlier lives here whose directories may still be in place.
+    pub formers: Vec<Former>,
+    /// Its directory has run before, and is put back, never made.
+    pub restore: bool,
 }
 
 /// A cluster, as one host sees it.

@@ -12,8 +12,8 @@ use std::{collections::BTreeSet, fmt::Display, str::FromStr, time::Duration};
 use prost::Message as _;
 
 use crate::{
-    Auth, ClusterAssignment, HostAssignment, Incarnation, InstanceAssignment, InstanceTls, Life, Member, NodeId, Port,
-    PortSet, Role, Setting, Sha256, SlotRange, Spec, SpecHost, Users, Want,
+    Auth, ClusterAssignment, Former, HostAssignment, Incarnation, InstanceAssignment, InstanceTls, Life, Member,
+    NodeId, Port, PortSet, Role, Setting, Sha256, SlotRange, Spec, SpecHost, Users, Want,
     ports::PortError,
     printable,
     slots::{SlotError, normal},
@@ -236,6 +236,7 @@ impl From<&ClusterAssignment> for wire::ClusterAssignment {
             Want::Running => wire::Want::Running,
             Want::SetAside => wire::Want::SetAside,
             Want::Stopped => wire::Want::Stopped,
+            Want::Retired => wire::Want::Retired,
         };
         Self {
             cluster: cluster.cluster.to_string(),
@@ -254,6 +255,8 @@ impl From<&ClusterAssignment> for wire::ClusterAssignment {
                     want: want(instance.want).into(),
                     run: instance.run,
                     all_stopped: instance.all_stopped,
+                    formers: instance.formers.iter().map(wire::Former::from).collect(),
+                    restore: instance.restore,
                 })
                 .collect(),
             replicas: cluster.replicas,
@@ -289,7 +292,8 @@ impl TryFrom<wire::ClusterAssignment> for ClusterAssignment {
         let known: BTreeSet<_> = members.iter().map(|member| member.node_id).collect();
         let instance = |instance: wire::InstanceAssignment| {
             let node_id: NodeId = word("node_id", &instance.node_id)?;
-            if !known.contains(&node_id) {
+            let retired = instance.want == i32::from(wire::Want::Retired);
+            if !retired && !known.contains(&node_id) {
                 return Err(wrong("node_id", format!("{node_id} is not in the topology")));
             }
             Ok(InstanceAssignment {
@@ -301,12 +305,15 @@ impl TryFrom<wire::ClusterAssignment> for ClusterAssignment {
                     Ok(wire::Want::Running) => Want::Running,
                     Ok(wire::Want::SetAside) => Want::SetAside,
                     Ok(wire::Want::Stopped) => Want::Stopped,
+                    Ok(wire::Want::Retired) => Want::Retired,
                     Ok(wire::Want::Unspecified) | Err(_) => {
                         return Err(wrong("want", format!("{} is not known here", instance.want)));
                     }
                 },
                 run: instance.run,
                 all_stopped: instance.all_stopped,
+                formers: each("formers", instance.formers, Former::try_from)?,
+                restore: instance.restore,
             })
         };
         Ok(Self {
@@ -322,6 +329,29 @@ impl TryFrom<wire::ClusterAssignment> for ClusterAssignment {
             tls: cluster.tls.map(InstanceTls::try_from).transpose().map_err(inside("tls"))?,
             limits: limits::read(cluster.limits)?,
             spec: cluster.spec,
+        })
+    }
+}
+
+impl From<&Former> for wire::Former {
+    fn from(former: &Former) -> Self {
+        Self {
+            operation: former.operation.to_string(),
+            incarnation: former.incarnation.0,
+            life: former.life.0,
+            node_id: former.node_id.to_string(),
+        }
+    }
+}
+
+impl TryFrom<wire::Former> for Former {
+    type Error = FieldError;
+    fn try_from(former: wire::Former) -> Result<Self> {
+        Ok(Self {
+            operation: word("operation", &former.operation)?,
+            incarnation: Incarnation(former.incarnation),
+            life: Life(former.life),
+            node_id: word("node_id", &former.node_id)?,
         })
     }
 }

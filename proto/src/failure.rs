@@ -70,6 +70,14 @@ reasons! {
     HostSilent = "HOST_SILENT" => Unavailable,
     /// Slots would be served by nobody.
     WouldNotServe = "WOULD_NOT_SERVE" => FailedPrecondition,
+    /// What was typed is not the cluster's name.
+    ConfirmMismatch = "CONFIRM_MISMATCH" => InvalidArgument,
+    /// Clients write to what would be set aside.
+    ClientsWrite = "CLIENTS_WRITE" => FailedPrecondition,
+    /// Nothing is there that could be put back.
+    NothingToUndo = "NOTHING_TO_UNDO" => FailedPrecondition,
+    /// The cluster may not be rebuilt.
+    Protected = "PROTECTED" => FailedPrecondition,
     /// The store refused a write.
     StoreFailed = "STORE_FAILED" => Internal,
     /// The store holds what the coordinator did not write.

@@ -33,7 +33,7 @@ pub mod view;
 
 pub use access::AccessRole;
 pub use acl::{Auth, InstanceTls, Tls, Users};
-pub use assignment::{ClusterAssignment, HostAssignment, InstanceAssignment, Want};
+pub use assignment::{ClusterAssignment, Former, HostAssignment, InstanceAssignment, Want};
 pub use condition::{Account, Condition};
 pub use ids::{ClusterId, Generation, Incarnation, Life, NodeId, OperationId, Sha256, Term};
 pub use keeps::Keeps;
@@ -41,7 +41,7 @@ pub use limits::{Cpus, Limits, Memory};
 pub use names::{ClusterName, HostName};
 pub use ports::{BusOffset, Port, PortSet};
 pub use printable::printable;
-pub use report::{Held, Hello, InstanceState, InstanceStatus, NodeView, PortUse, Report, Server};
+pub use report::{Ask, Held, Hello, InstanceState, InstanceStatus, NodeView, PortUse, Report, Server};
 pub use secret::Secret;
 pub use server::{Dialect, Flavour, ServerVersion};
 pub use slots::{SLOTS, SlotRange};

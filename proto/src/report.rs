@@ -135,6 +135,17 @@ pub struct NodeView {
     pub config_epoch: u64,
 }
 
+/// Asks for the right to set the directory of a former life aside, in which nothing runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    /// Drawn by the agent.
+    pub nonce: Uuid,
+    /// The node that lives in the directory, as its stamp says.
+    pub node_id: NodeId,
+    /// The directory's life, as its stamp says.
+    pub life: Life,
+}
+
 /// The live state of one instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstanceStatus {
@@ -166,6 +177,8 @@ pub struct InstanceStatus {
     pub account: Account,
     /// The run that its process was started for; 0 when there is none.
     pub run: u64,
+    /// What it waits for a permit for.
+    pub asks: Option<Ask>,
 }
 
 impl NodeView {

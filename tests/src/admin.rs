@@ -54,7 +54,8 @@ impl Admin {
 
     /// Applies a plan.
     pub fn apply(&self, plan_hash: &str, request_id: &str) -> Result<Operation, Status> {
-        let request = ApplyRequest { plan_hash: plan_hash.to_owned(), request_id: request_id.to_owned() };
+        let request =
+            ApplyRequest { plan_hash: plan_hash.to_owned(), request_id: request_id.to_owned(), confirm: String::new() };
         let answer = self.run(self.client().apply(request))?.into_inner();
         Ok(answer.operation.expect("an answer to Apply has an operation"))
     }

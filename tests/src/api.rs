@@ -50,7 +50,11 @@ impl Api {
 
     /// Applies a plan; the operation's id.
     pub fn apply(&mut self, plan_hash: &str, request_id: &str) -> Result<String, Failure> {
-        let request = wire::ApplyRequest { plan_hash: plan_hash.to_owned(), request_id: request_id.to_owned() };
+        let request = wire::ApplyRequest {
+            plan_hash: plan_hash.to_owned(),
+            request_id: request_id.to_owned(),
+            confirm: String::new(),
+        };
         let answer = self.runtime.block_on(self.client.apply(request));
         let operation = answer.map_err(|status| failure(&status))?.into_inner().operation;
         Ok(operation.expect("an apply that succeeds has an operation").id)

@@ -264,6 +264,7 @@ impl World {
                 node_id: member.node_id,
                 account: Account::default(),
                 run: 0,
+                asks: None,
             }
         };
         let instances = self.blueprint.members.iter().map(|member| (member.node_id, status(member))).collect();

@@ -160,7 +160,8 @@ mod tests {
             let hash = Sha256::of(b"a plan").to_string();
             let plan = wire::Plan { hash: hash.clone(), expires_unix_ms, ..wire::Plan::default() };
             shared.ledger.write(|write| write.plan(&plan)).unwrap();
-            apply(&shared, &wire::ApplyRequest { plan_hash: hash, request_id: "once".into() }).unwrap_err()
+            apply(&shared, &wire::ApplyRequest { plan_hash: hash, request_id: "once".into(), confirm: String::new() })
+                .unwrap_err()
         };
         let expired = apply_at(unix_ms() - 1);
         assert!(expired.is(Reason::PlanExpired), "{expired:?}");

@@ -73,7 +73,8 @@ async fn agree(context: &mut Context, plan: &Plan, yes: bool) -> Result<(), CliE
 }
 
 async fn apply(context: &mut Context, admin: &mut Admin, plan: &Plan) -> Result<Operation, CliError> {
-    let request = ApplyRequest { plan_hash: plan.hash.clone(), request_id: Uuid::new_v4().to_string() };
+    let request =
+        ApplyRequest { plan_hash: plan.hash.clone(), request_id: Uuid::new_v4().to_string(), confirm: String::new() };
     let doing = format!("forming cluster {}", cluster(plan));
     context.stage = Stage::Asked;
     let send = || {

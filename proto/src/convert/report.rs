@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     Account, Condition, Generation, Incarnation, Life, Port, ServerVersion, Term,
-    report::{Held, Hello, InstanceState, InstanceStatus, NodeView, PortUse, Report, Server},
+    report::{Ask, Held, Hello, InstanceState, InstanceStatus, NodeView, PortUse, Report, Server},
     wire,
 };
 
@@ -164,7 +164,22 @@ impl From<&InstanceStatus> for wire::InstanceStatus {
             node_id: status.node_id.to_string(),
             account: Some(wire::Account::from(&status.account)),
             run: status.run,
+            asks: status.asks.as_ref().map(wire::Ask::from),
         }
+    }
+}
+
+impl From<&Ask> for wire::Ask {
+    fn from(ask: &Ask) -> Self {
+        Self { nonce: ask.nonce.to_string(), node_id: ask.node_id.to_string(), life: ask.life.0 }
+    }
+}
+
+impl TryFrom<wire::Ask> for Ask {
+    type Error = FieldError;
+    fn try_from(ask: wire::Ask) -> Result<Self> {
+        let (nonce, node_id) = (word("nonce", &ask.nonce)?, word("node_id", &ask.node_id)?);
+        Ok(Self { nonce, node_id, life: Life(ask.life) })
     }
 }
 
@@ -212,6 +227,7 @@ impl TryFrom<wire::InstanceStatus> for InstanceStatus {
             node_id: word("node_id", &status.node_id)?,
             account: status.account.map(Account::from).unwrap_or_default(),
             run: status.run,
+            asks: status.asks.map(Ask::try_from).transpose().map_err(inside("asks"))?,
         })
     }
 }

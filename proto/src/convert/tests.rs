@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    Account, ClusterId, Condition, Cpus, Flavour, Generation, Limits, Memory, ServerVersion, Term,
-    report::{Held, Hello, InstanceState, InstanceStatus, NodeView, PortUse, Report, Server},
+    Account, ClusterId, Condition, Cpus, Flavour, Generation, Limits, Memory, OperationId, ServerVersion, Term,
+    report::{Ask, Held, Hello, InstanceState, InstanceStatus, NodeView, PortUse, Report, Server},
 };
 
 // --- anything that can be said
@@ -77,7 +77,13 @@ fn limits() -> impl Strategy<Value = Limits> {
 }
 
 fn want() -> impl Strategy<Value = Want> {
-    prop_oneof![Just(Want::Prepared), Just(Want::Running), Just(Want::SetAside)]
+    prop_oneof![
+        Just(Want::Prepared),
+        Just(Want::Running),
+        Just(Want::SetAside),
+        Just(Want::Stopped),
+        Just(Want::Retired)
+    ]
 }
 
 /// A cluster whose instances are some of its members, at the ports that it is given.
@@ -93,6 +99,13 @@ fn assignment_at(ports: Vec<Port>) -> impl Strategy<Value = ClusterAssignment> {
             life: Life(life),
             run: life,
             all_stopped: life == 1,
+            formers: vec![Former {
+                operation: OperationId(Uuid::from_u128(life.into())),
+                incarnation: Incarnation(life),
+                life: Life(life),
+                node_id: member.node_id,
+            }],
+            restore: life == 2,
             want,
         };
         ClusterAssignment {
@@ -197,6 +210,7 @@ fn status() -> impl Strategy<Value = InstanceStatus> {
                 node_id,
                 account,
                 run: life.0,
+                asks: pid.is_none().then(|| Ask { nonce: Uuid::from_u128(life.0.into()), node_id, life }),
             }
         },
     )
