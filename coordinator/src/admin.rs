@@ -7,6 +7,7 @@ mod events;
 mod logs;
 pub(crate) mod operations;
 mod planning;
+mod rebuild;
 pub(crate) mod roll;
 mod start;
 

@@ -125,6 +125,8 @@ fn begin(
         credentials,
         duties: Duties::new(),
         roll: None,
+        rebuild: None,
+        remnants: Vec::new(),
     };
     let operation = OperationRecord {
         plan_hash: Some(plan_hash),
@@ -132,7 +134,7 @@ fn begin(
     };
     let count = (0, record.blueprint.members.len());
     let said = Said { operation: id, state: OpState::Running, phase: "CONFIGURE", message: &operation.message, count };
-    let begun = shared.commit(&record.blueprint, Some(record.clone()), &said, |write| {
+    let begun = shared.commit(&record, Some(record.clone()), &said, |write| {
         write.cluster(&record)?;
         write.operation(&operation)?;
         write.request(&request.request_id, &plan_hash, id)
