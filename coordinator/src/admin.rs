@@ -7,6 +7,7 @@ mod events;
 mod logs;
 pub(crate) mod operations;
 mod planning;
+pub(crate) mod protection;
 pub(crate) mod roll;
 mod start;
 
@@ -80,6 +81,7 @@ impl Admin {
         let mut answer = status::status(&record, state, &self.shared.inventory(), &bars);
         if let Some(cluster) = answer.cluster.as_mut() {
             (cluster.rotation, cluster.roll) = (rotation, roll);
+            cluster.protection = protection::shown(&self.shared, &record)?;
         }
         Ok(answer)
     }
@@ -200,7 +202,8 @@ impl admin_server::Admin for Admin {
         let records = self.shared.ledger.clusters().map_err(store_failed)?;
         let one = |record: &ClusterRecord| {
             let (rotation, roll) = self.under_way(record)?;
-            Ok(wire::Cluster { rotation, roll, ..status::cluster(record, self.state_of(record)?) })
+            let protection = protection::shown(&self.shared, record)?;
+            Ok(wire::Cluster { rotation, roll, protection, ..status::cluster(record, self.state_of(record)?) })
         };
         let clusters = records.iter().map(one).collect::<Result<_, Failure>>()?;
         Ok(Response::new(wire::ListClustersResponse { clusters }))
@@ -298,8 +301,9 @@ impl admin_server::Admin for Admin {
         &self,
         request: Request<wire::SetProtectionRequest>,
     ) -> Answer<wire::SetProtectionResponse> {
-        let _ = request;
-        Err(Status::unimplemented("protection"))
+        let visit = visit(&request)?;
+        let request = request.into_inner();
+        Ok(Response::new(protection::set(&self.shared, &visit, &request, |_record| None)?))
     }
 
     async fn smoke_test(&self, request: Request<wire::SmokeTestRequest>) -> Answer<wire::SmokeTestResponse> {

@@ -6,6 +6,7 @@
 
 mod audit;
 mod credentials;
+mod protection;
 mod read;
 mod rolls;
 mod trust;
@@ -28,6 +29,7 @@ use crate::{
     seal::{Seal, SealError},
 };
 
+pub use protection::Protection;
 pub use write::Write;
 
 /// Raised with every change of the tables below; a newer one than ours is refused.
@@ -270,6 +272,7 @@ impl Ledger {
         transaction.execute_batch(trust::SCHEMA)?;
         transaction.execute_batch(audit::SCHEMA)?;
         transaction.execute_batch(rolls::SCHEMA)?;
+        transaction.execute_batch(protection::SCHEMA)?;
         if new {
             audit::begin(&transaction, &seal)?;
         }

@@ -142,7 +142,7 @@ impl<'a> Write<'a> {
         }
         self.0.execute("DELETE FROM credentials WHERE cluster = ?1", [cluster.as_str()])?;
         self.0.execute("DELETE FROM duties WHERE cluster = ?1", [cluster.as_str()])?;
-        Ok(())
+        self.unprotect(cluster)
     }
 
     /// A new operation.
