@@ -7,6 +7,7 @@ mod events;
 mod logs;
 pub(crate) mod operations;
 mod planning;
+pub(crate) mod protection;
 mod rebuild;
 pub(crate) mod roll;
 mod start;
@@ -81,6 +82,7 @@ impl Admin {
         let mut answer = status::status(&record, state, &self.shared.inventory(), &bars);
         if let Some(cluster) = answer.cluster.as_mut() {
             (cluster.rotation, cluster.roll) = (rotation, roll);
+            cluster.protection = protection::shown(&self.shared, &record)?;
         }
         Ok(answer)
     }
@@ -201,7 +203,8 @@ impl admin_server::Admin for Admin {
         let records = self.shared.ledger.clusters().map_err(store_failed)?;
         let one = |record: &ClusterRecord| {
             let (rotation, roll) = self.under_way(record)?;
-            Ok(wire::Cluster { rotation, roll, ..status::cluster(record, self.state_of(record)?) })
+            let protection = protection::shown(&self.shared, record)?;
+            Ok(wire::Cluster { rotation, roll, protection, ..status::cluster(record, self.state_of(record)?) })
         };
         let clusters = records.iter().map(one).collect::<Result<_, Failure>>()?;
         Ok(Response::new(wire::ListClustersResponse { clusters }))
@@ -299,8 +302,10 @@ impl admin_server::Admin for Admin {
         &self,
         request: Request<wire::SetProtectionRequest>,
     ) -> Answer<wire::SetProtectionResponse> {
-        let _ = request;
-        Err(Status::unimplemented("protection"))
+        let visit = visit(&request)?;
+        let request = request.into_inner();
+        let open = |record: &ClusterRecord| record.rebuild.as_ref().map(|rebuild| rebuild.operation);
+        Ok(Response::new(protection::set(&self.shared, &visit, &request, open)?))
     }
 
     async fn smoke_test(&self, request: Request<wire::SmokeTestRequest>) -> Answer<wire::SmokeTestResponse> {

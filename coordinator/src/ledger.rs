@@ -6,6 +6,7 @@
 
 mod audit;
 mod credentials;
+mod protection;
 mod read;
 mod rebuilds;
 mod rolls;
@@ -30,6 +31,7 @@ use crate::{
     seal::{Seal, SealError},
 };
 
+pub use protection::Protection;
 pub use rebuilds::EndedLife;
 pub use write::Write;
 
@@ -284,6 +286,7 @@ impl Ledger {
         transaction.execute_batch(audit::SCHEMA)?;
         transaction.execute_batch(rolls::SCHEMA)?;
         transaction.execute_batch(rebuilds::SCHEMA)?;
+        transaction.execute_batch(protection::SCHEMA)?;
         if new {
             audit::begin(&transaction, &seal)?;
         }

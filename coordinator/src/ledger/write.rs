@@ -143,7 +143,7 @@ impl<'a> Write<'a> {
         for table in ["duties", "rebuilds", "remnants"] {
             self.0.execute(&format!("DELETE FROM {table} WHERE cluster = ?1"), [cluster.as_str()])?;
         }
-        Ok(())
+        self.unprotect(cluster)
     }
 
     /// A new operation.
