@@ -137,6 +137,11 @@ impl admin_server::Admin for Admin {
     async fn apply(&self, request: Request<wire::ApplyRequest>) -> Answer<wire::ApplyResponse> {
         let visit = visit(&request)?;
         let request = request.into_inner();
+        let known = self.shared.ledger.plan(&request.plan_hash).map_err(store_failed)?;
+        if let Some(plan) = known.filter(|plan| plan.rebuild.is_some()) {
+            let operation = rebuild::apply(&self.shared, &visit, &request, &plan).await?;
+            return Ok(Response::new(wire::ApplyResponse { operation: Some(operation) }));
+        }
         let operation = apply::apply(&self.shared, &request)?;
         let detail = format!("plan {}, cluster {}, operation {}", request.plan_hash, operation.cluster, operation.id);
         self.shared.audit(&visit, "Admin/Apply", &detail)?;
@@ -284,8 +289,7 @@ impl admin_server::Admin for Admin {
     }
 
     async fn plan_rebuild(&self, request: Request<wire::PlanRebuildRequest>) -> Answer<wire::PlanResponse> {
-        let _ = request;
-        Err(Status::unimplemented("rebuild"))
+        Ok(Response::new(rebuild::plan(&self.shared, request.into_inner()).await?))
     }
 
     async fn list_trash(&self, request: Request<wire::ListTrashRequest>) -> Answer<wire::ListTrashResponse> {

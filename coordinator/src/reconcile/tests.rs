@@ -35,7 +35,8 @@ fn every_goal_is_a_wish_for_every_instance() {
     let blueprint = blueprint();
     let cases = [(Goal::Prepared, Want::Prepared), (Goal::Running, Want::Running), (Goal::SetAside, Want::SetAside)];
     for (goal, want) in cases {
-        let told = Told::plain(&blueprint, goal, false, &Duties::new());
+        let none = Duties::new();
+        let told = Told::plain(&blueprint, goal, false, &none);
         let wishes = assignments(&blueprint.hosts(), &[told]);
         let wants: Vec<_> = wishes.values().flat_map(|wish| &wish.clusters[0].instances).map(|one| one.want).collect();
         assert_eq!(wants, [want; 6]);
