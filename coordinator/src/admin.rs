@@ -11,6 +11,7 @@ pub(crate) mod protection;
 mod rebuild;
 pub(crate) mod roll;
 mod start;
+pub(crate) mod trash;
 
 use std::{collections::BTreeSet, pin::Pin, sync::Arc, time::Duration};
 
@@ -288,13 +289,13 @@ impl admin_server::Admin for Admin {
     }
 
     async fn list_trash(&self, request: Request<wire::ListTrashRequest>) -> Answer<wire::ListTrashResponse> {
-        let _ = request;
-        Err(Status::unimplemented("trash"))
+        Ok(Response::new(trash::list(&self.shared, &request.into_inner(), &[]).await?))
     }
 
     async fn purge_trash(&self, request: Request<wire::PurgeTrashRequest>) -> Answer<wire::PurgeTrashResponse> {
-        let _ = request;
-        Err(Status::unimplemented("trash"))
+        let visit = visit(&request)?;
+        let request = request.into_inner();
+        Ok(Response::new(trash::purge(&self.shared, &visit, &request, |_id, _incarnation| Ok(None)).await?))
     }
 
     async fn set_protection(
