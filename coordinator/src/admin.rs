@@ -289,13 +289,15 @@ impl admin_server::Admin for Admin {
     }
 
     async fn list_trash(&self, request: Request<wire::ListTrashRequest>) -> Answer<wire::ListTrashResponse> {
-        Ok(Response::new(trash::list(&self.shared, &request.into_inner(), &[]).await?))
+        let lives = rebuild::undoable(&self.shared)?;
+        Ok(Response::new(trash::list(&self.shared, &request.into_inner(), &lives).await?))
     }
 
     async fn purge_trash(&self, request: Request<wire::PurgeTrashRequest>) -> Answer<wire::PurgeTrashResponse> {
         let visit = visit(&request)?;
         let request = request.into_inner();
-        Ok(Response::new(trash::purge(&self.shared, &visit, &request, |_id, _incarnation| Ok(None)).await?))
+        let undoing = |id, life| rebuild::undoing(&self.shared, id, life);
+        Ok(Response::new(trash::purge(&self.shared, &visit, &request, undoing).await?))
     }
 
     async fn set_protection(

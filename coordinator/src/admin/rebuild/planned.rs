@@ -137,6 +137,10 @@ fn undone(shared: &Shared, record: &ClusterRecord, request: &wire::PlanRebuildRe
     })
 }
 
+fn damaged(back: &Blueprint) -> LedgerError {
+    LedgerError::Damaged(format!("the blueprint of life {} of {}", back.incarnation, back.cluster))
+}
+
 fn drafted(
     shared: &Shared,
     record: &ClusterRecord,
