@@ -34,6 +34,8 @@ pub struct Ingredients<'a> {
     pub now_ms: u64,
     /// Time that preflight took.
     pub preflight_micros: u64,
+    /// What is set aside, and what comes back; none for a bootstrap.
+    pub rebuild: Option<wire::RebuildPlan>,
 }
 
 /// Makes the plan and its hash.
@@ -43,6 +45,8 @@ pub fn make(from: &Ingredients) -> wire::Plan {
         shards: from.placement.shards.iter().map(shard).collect(),
         server: from.server.map(wire::Server::from),
         fingerprints: fingerprints(from),
+        // With its figures: what is approved is what was shown.
+        rebuild: from.rebuild.clone(),
         ..Default::default()
     };
     plan.hash = Sha256::of(&plan.encode_to_vec()).to_string();
