@@ -30,6 +30,7 @@ const PURE: [&str; 9] = [
     "coordinator/src/reconcile",
     "coordinator/src/doomed",
     "agent/src/reconcile",
+    "agent/src/permits",
     "agent/src/conf",
     "agent/src/scope",
 ];
