@@ -19,7 +19,7 @@
 //! Reading order: [`world`], [`daemon`], [`status`], [`redis`], [`stranger`], [`wait`], [`processes`], [`subnet`],
 //! [`binaries`], [`cli`], [`admin`], [`client`], [`manager`]; for refusals [`tree`], [`mount`], [`network`], [`api`];
 //! for the kernel [`space`], [`memory`], [`soak`]; for trust [`fleet`], [`writer`]; for whole servers [`machine`],
-//! [`cgroups`], [`site`].
+//! [`cgroups`], [`site`]; for lives of a cluster [`lives`], [`data`].
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -35,7 +35,9 @@ pub mod cgroups;
 pub mod cli;
 pub mod client;
 pub mod daemon;
+pub mod data;
 pub mod fleet;
+pub mod lives;
 pub mod machine;
 pub mod manager;
 pub mod memory;
@@ -59,11 +61,12 @@ pub use api::Api;
 pub use cli::Output;
 pub use client::Client;
 pub use daemon::Daemon;
+pub use data::Data;
 pub use fleet::{Credentials, Fleet};
 pub use machine::Machine;
 pub use manager::Manager;
 pub use memory::MemoryLimit;
-pub use mount::{ReadOnly, SmallDisk};
+pub use mount::{MountPoint, ReadOnly, SmallDisk};
 pub use network::Network;
 pub use site::Site;
 pub use space::PidSpace;
