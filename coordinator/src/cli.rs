@@ -6,7 +6,7 @@
 //! changed, or it goes on without this command. Exit codes stand in [`help::EXIT_CODES`].
 //!
 //! Reading order: [`args`], [`endpoint`], [`contexts`], [`target`], [`connect`], [`error`], [`console`], [`bootstrap`],
-//! [`follow`], the other commands.
+//! [`apply`], [`follow`], [`rebuild`], the other commands.
 
 pub mod args;
 pub mod connect;
@@ -19,6 +19,7 @@ pub mod target;
 pub mod tls;
 
 mod agent;
+mod apply;
 mod audit;
 mod bootstrap;
 mod ca;
@@ -34,6 +35,8 @@ mod logs;
 mod ops;
 mod plan;
 mod progress;
+mod protect;
+mod rebuild;
 mod retry;
 mod roll;
 mod second;
@@ -41,6 +44,7 @@ mod smoke;
 mod start;
 mod status;
 mod token;
+mod trash;
 mod user;
 mod whoami;
 
@@ -140,13 +144,37 @@ impl Context {
         doing: &str,
         answer: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     ) -> Result<T, CliError> {
+        self.change_within(connect::QUICK, doing, answer).await
+    }
+
+    /// The same, for what takes its time.
+    async fn change_within<T>(
+        &mut self,
+        limit: Duration,
+        doing: &str,
+        answer: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    ) -> Result<T, CliError> {
         self.stage = Stage::Asked;
-        let answer = connect::call(doing, connect::QUICK, answer).await;
+        let answer = connect::call(doing, limit, answer).await;
         self.stage = match &answer {
             Err(CliError::Refused { .. }) => Stage::Unchanged,
             Err(_) => Stage::Asked,
             Ok(_) => Stage::Looking,
         };
+        answer
+    }
+
+    /// Sends a request that begins an operation, and has an id: the same again until it is answered. A refusal is an
+    /// answer: nothing was begun.
+    async fn begin<T, A>(&mut self, send: impl FnMut() -> A) -> Result<T, CliError>
+    where
+        A: Future<Output = Result<T, CliError>>,
+    {
+        self.stage = Stage::Asked;
+        let answer = retry::deliver(self.patience, send).await;
+        if let Err(CliError::Refused { .. }) = &answer {
+            self.stage = Stage::Unchanged;
+        }
         answer
     }
 
@@ -225,6 +253,10 @@ async fn dispatch(context: &mut Context, command: Command) -> Result<Verdict, Cl
         Command::Stop(wanted) => roll::stop(context, wanted).await,
         Command::Start(wanted) => roll::start(context, wanted).await,
         Command::Restart(wanted) => roll::restart(context, wanted).await,
+        Command::Rebuild(wanted) => rebuild::run(context, wanted).await,
+        Command::Trash(wanted) => trash::run(context, wanted).await,
+        Command::Protect { cluster } => protect::run(context, &cluster, true).await,
+        Command::Unprotect { cluster } => protect::run(context, &cluster, false).await,
         Command::Status { cluster: Some(cluster), watch: true } => status::watch(context, &cluster).await,
         Command::Status { cluster: Some(cluster), watch: false } => status::show(context, &cluster).await,
         Command::Status { cluster: None, watch } => status::any(context, watch).await,

@@ -13,14 +13,14 @@ use std::{
 };
 
 use muster_proto::{
-    ClusterName, HostName, Port, Role, SlotRange,
+    ClusterName, HostName, Port, SlotRange,
     convert::millis,
     wire::{self, task::Kind, task_result::Outcome},
 };
 use tokio::{sync::oneshot, task::JoinSet, time::timeout};
 use uuid::Uuid;
 
-use crate::{blueprint::Blueprint, keeper::Shared, ledger::unix_ms};
+use crate::{blueprint::Blueprint, formation::resumed::Leader, keeper::Shared, ledger::unix_ms};
 
 /// Patience for a write's acknowledgement.
 const CANARY: Duration = Duration::from_secs(2);
@@ -156,16 +156,23 @@ impl Shared {
 
     /// Proves that every master takes a write and has its replicas acknowledge it. The error names the first that does
     /// not.
-    pub async fn canary(self: &std::sync::Arc<Self>, blueprint: &Blueprint) -> Result<(), String> {
-        let mut masters: BTreeMap<HostName, Vec<Port>> = BTreeMap::new();
-        for member in blueprint.members.iter().filter(|member| matches!(member.role, Role::Master { .. })) {
-            masters.entry(member.host.clone()).or_default().push(member.port);
+    pub async fn canary(
+        self: &std::sync::Arc<Self>,
+        cluster: &ClusterName,
+        masters: Vec<Leader>,
+    ) -> Result<(), String> {
+        // One with fewer replicas than the others of its host is not waited for in vain.
+        let mut by_host: BTreeMap<HostName, (Vec<Port>, usize)> = BTreeMap::new();
+        for Leader { host, port, replicas } in masters {
+            let (ports, least) = by_host.entry(host).or_insert((Vec::new(), replicas));
+            ports.push(port);
+            *least = replicas.min(*least);
         }
-        let asks = masters.into_iter().map(|(host, ports)| {
+        let asks = by_host.into_iter().map(|(host, (ports, replicas))| {
             let task = wire::Canary {
-                cluster: blueprint.cluster.to_string(),
+                cluster: cluster.to_string(),
                 ports: ports.into_iter().map(u32::from).collect(),
-                replicas: blueprint.replicas,
+                replicas: u32::try_from(replicas).unwrap_or(u32::MAX),
                 timeout_ms: u32::try_from(millis(CANARY)).unwrap_or(u32::MAX),
             };
             let (shared, name) = (self.clone(), host.clone());

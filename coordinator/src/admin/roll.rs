@@ -174,8 +174,13 @@ fn free(record: &ClusterRecord, kind: Kind) -> Result<(), Failure> {
     busy(record)
 }
 
-/// Refuses while instances of a cluster are stopped, started or restarted.
+/// Refuses while instances of a cluster are stopped, started or restarted, or all of it is rebuilt.
 pub(crate) fn busy(record: &ClusterRecord) -> Result<(), Failure> {
+    if let Some(rebuild) = &record.rebuild {
+        let (name, id, kind) = (&record.blueprint.cluster, rebuild.operation, crate::rebuild::kind(rebuild.undo));
+        let message = format!("operation {id} has cluster {name}: {kind}");
+        return Err(Failure::new(Reason::OperationBusy, message).hint(format!("muster op watch {id}")));
+    }
     let Some(roll) = &record.roll else { return Ok(()) };
     let (name, id) = (&record.blueprint.cluster, roll.operation);
     let message = format!("operation {id} has cluster {name}: {}", roll.kind.word());
@@ -227,7 +232,7 @@ fn begin(
     let after = ClusterRecord { roll: Some(roll.clone()), ..record.clone() };
     let unserved = if !roll.dark.is_empty() { ", even if slots are served by nobody" } else { "" };
     let detail = format!("{} of cluster {cluster}: {names}{unserved}; operation {id}", roll.kind.word());
-    let begun = shared.commit(&record.blueprint, Some(after), &said, |write: &Write| {
+    let begun = shared.commit(record, Some(after), &said, |write: &Write| {
         write.audit(&visit.caller, &visit.from, "Admin/Roll", &detail)?;
         write.operation(&operation)?;
         write.roll(cluster, &roll)?;
@@ -256,6 +261,6 @@ pub fn cancel(shared: &Shared, record: &ClusterRecord, roll: &Roll) -> Result<()
     let said = Said { operation: roll.operation, state: OpState::Cancelled, phase: "CANCEL", message: &message, count };
     let after = ClusterRecord { roll: None, ..record.clone() };
     let ended = Roll { errand: None, ..roll.clone() };
-    shared.commit(&record.blueprint, Some(after), &said, |write| write.roll_ended(&ended)).map_err(store_failed)?;
+    shared.commit(record, Some(after), &said, |write| write.roll_ended(&ended)).map_err(store_failed)?;
     Ok(())
 }

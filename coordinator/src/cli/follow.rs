@@ -11,8 +11,10 @@ use super::{
     connect::{Admin, QUICK, call},
     console::Console,
     error::{CliError, Message},
+    progress::Progress,
     retry::Retry,
 };
+use crate::render::operation::{is_rebuild, way_back};
 
 /// What becomes of each event.
 pub trait Watcher {
@@ -32,6 +34,18 @@ enum End {
     Waiting,
     /// Nobody looks any more.
     Unwatched,
+}
+
+/// Follows an operation that this command has begun, with its progress on stderr: from here on the command is not
+/// needed any more.
+pub async fn own(context: &mut Context, admin: &mut Admin, id: &str) -> Result<Operation, CliError> {
+    context.stage = Stage::Underway(id.to_owned());
+    context.console.note(&format!("operation {id} (Ctrl-C stops watching, not the work)"));
+    let mut progress = Progress::new(&context.console);
+    let operation = follow(context, admin, id, &mut progress).await?;
+    drop(progress);
+    context.stage = stage(&operation);
+    Ok(operation)
 }
 
 /// Shows every event until the operation is done, was cancelled, or needs an operator; returns it as it is then.
@@ -70,7 +84,11 @@ pub async fn get(admin: &mut Admin, id: &str) -> Result<Operation, CliError> {
 pub fn verdict(operation: &Operation) -> Result<(), CliError> {
     let (id, source) = (operation.id.clone(), Message(operation.message.clone()));
     match operation.state() {
-        OperationState::NeedsOperator => Err(CliError::NeedsOperator { id, source }),
+        OperationState::NeedsOperator => {
+            let cancel = format!("muster op cancel {id}");
+            let way_back = if is_rebuild(operation) { way_back(operation) } else { Some(cancel) };
+            Err(CliError::NeedsOperator { id, way_back, source })
+        }
         OperationState::Cancelled => Err(CliError::Cancelled { id, source }),
         _ => Ok(()),
     }
