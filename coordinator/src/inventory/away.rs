@@ -6,8 +6,8 @@ use super::{Away, Inventory};
 use crate::trust::Bars;
 
 impl Inventory {
-    /// Why nobody can tell a host anything, said of it; none where somebody can. One that is late to take in what it was
-    /// told, or that refuses it, is there.
+    /// Why nobody can tell a host anything, said of it; none where somebody can. One that is late to take in what it
+    /// was told, or that refuses it, is there.
     pub fn away(&self, name: &HostName, bars: &Bars) -> Option<String> {
         match self.current(name, bars) {
             Ok(_) | Err(Away::Behind { .. } | Away::Refuses(_)) => None,
