@@ -66,7 +66,7 @@ pub use fleet::{Credentials, Fleet};
 pub use machine::Machine;
 pub use manager::Manager;
 pub use memory::MemoryLimit;
-pub use mount::{MountPoint, ReadOnly, SmallDisk};
+pub use mount::{ReadOnly, SmallDisk};
 pub use network::Network;
 pub use site::Site;
 pub use space::PidSpace;

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
-use crate::{Status, World, eventually, redis};
+use crate::{Instance, Status, World, eventually, redis};
 
 /// Most that a formed cluster may take to be well in every judge's eyes, on a busy machine.
 const CALM: Duration = Duration::from_secs(30);
@@ -75,6 +75,13 @@ fn stamped(host: &str, below: PathBuf) -> Vec<Directory> {
     let mut found: Vec<_> = entries.filter_map(directory).collect();
     found.sort();
     found
+}
+
+/// Where the directory of an instance in that life is set aside.
+pub fn aside(world: &World, life: &Status, instance: &Instance) -> PathBuf {
+    let (port, node) = (instance.port, &instance.node_id[..8]);
+    let name = format!("{port}-{}-{node}-life{}", life.cluster, life.incarnation);
+    world.base_dir(&instance.host).join(".trash").join(name)
 }
 
 /// Insists that these directories are those of a life, one for each of its instances and no other.

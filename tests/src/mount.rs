@@ -1,5 +1,5 @@
-//! Directories that take nothing, for root too: a small file system of a test's own that is filled up, a read-only
-//! cover; and one that does not move.
+//! Directories that take nothing, for root too: a small file system of a test's own that is filled up, and a read-only
+//! cover.
 
 use std::{
     fs::{self, File},
@@ -69,30 +69,6 @@ impl ReadOnly {
     }
 }
 
-/// A directory that is a mount point: whoever lives there notices nothing, and it cannot be renamed. Dropping it ends
-/// it.
-#[derive(Debug)]
-pub struct MountPoint {
-    at: PathBuf,
-}
-
-impl MountPoint {
-    /// Covers a directory with itself.
-    ///
-    /// # Panics
-    /// When this process may not.
-    pub fn cover(at: &Path) -> Self {
-        run(Command::new("mount").arg("--bind").arg(at).arg(at));
-        Self { at: at.to_owned() }
-    }
-}
-
-impl Drop for MountPoint {
-    fn drop(&mut self) {
-        unmount(&self.at);
-    }
-}
-
 impl Drop for ReadOnly {
     fn drop(&mut self) {
         unmount(&self.at);
@@ -135,12 +111,6 @@ mod tests {
         assert_eq!(write(), Err(ErrorKind::ReadOnlyFilesystem));
         drop(covered);
         assert_eq!(write(), Ok(()));
-        let (pinned, elsewhere) = (at.path().join("pinned"), at.path().join("elsewhere"));
-        fs::create_dir(&pinned).unwrap();
-        let mounted = MountPoint::cover(&pinned);
-        assert_eq!(fs::rename(&pinned, &elsewhere).map_err(|error| error.kind()), Err(ErrorKind::ResourceBusy));
-        drop(mounted);
-        assert_eq!(fs::rename(&pinned, &elsewhere).map_err(|error| error.kind()), Ok(()));
         drop(disk);
         assert!(!at.path().join("file").exists());
     }
