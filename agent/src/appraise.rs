@@ -118,9 +118,9 @@ fn others(list: &str) -> u32 {
 }
 
 /// What of its data a server that is asked to stop leaves in its directory, so that one with the cluster's settings
-/// finds it again. With `appendonly yes` it loads the log and nothing else, so one that does not write it keeps nothing,
-/// whatever else it writes; without, it loads the snapshot, which is written at SIGTERM where there are save points
-/// (`prepareForShutdown`, server.c), whether there is a log too or not.
+/// finds it again. With `appendonly yes` it loads the log and nothing else, so one that does not write a log keeps
+/// nothing, whatever else it writes; without, it loads the snapshot, which is written at SIGTERM where there are save
+/// points (`prepareForShutdown`, server.c), whether there is a log too or not.
 fn kept(settings: Keeps, appends: bool, saves: bool) -> &'static str {
     match settings {
         Keeps::Log if appends => "append-only file",
