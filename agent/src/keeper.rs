@@ -351,9 +351,13 @@ impl Keeper {
             None if self.ledger.generation() > before => {
                 tracing::info!(generation = desired.generation, "accepted");
                 self.assignment.send_replace(Arc::new(self.ledger.assignment().clone()));
-                // What a settled instance says has changed.
+                // What a settled instance says has changed; and what has failed was another wish's step.
                 let ports: Vec<_> = self.ledger.assignment().by_port().into_keys().collect();
-                ports.into_iter().for_each(|port| self.inventory.instance(port).unwatch());
+                for port in ports {
+                    let instance = self.inventory.instance(port);
+                    instance.failed = None;
+                    instance.unwatch();
+                }
                 self.inventory.forget_looks();
                 self.inventory.reconsider();
             }
