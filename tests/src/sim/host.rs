@@ -1,0 +1,198 @@
+//! A physical server: its disk, which outlives everything, and its agent, which does not.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+use muster_agent::{
+    layout::Stamp,
+    ledger::Orders,
+    reconcile::{Answer, ProcessSeen, Verdict},
+    restart::{Past, Word},
+};
+use muster_proto::{ClusterName, Generation, HostName, InstanceState, NodeId, NodeView, Port, PortSet, Report, wire};
+use uuid::Uuid;
+
+/// A directory of an instance. It keeps its inode wherever it is renamed to.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    pub inode: u64,
+    pub stamp: Stamp,
+    pub conf: String,
+    pub nodes: String,
+    /// There is an append-only file or a snapshot that is not empty.
+    pub data: bool,
+    /// A server has run in it.
+    pub ran: bool,
+}
+
+/// What an agent has written down about a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record {
+    pub boot: u32,
+    pub run: u64,
+}
+
+/// What outlives a power cut.
+#[derive(Debug)]
+pub struct Disk {
+    pub orders: Orders,
+    pub places: BTreeMap<Port, Directory>,
+    pub trash: Vec<Directory>,
+    pub records: BTreeMap<Port, Record>,
+    /// No space is left.
+    pub full: bool,
+}
+
+/// At the how-many-th chance from now the agent dies, and on which side of the act.
+#[derive(Debug, Clone, Copy)]
+pub struct Doom {
+    pub chances: usize,
+    pub after: bool,
+}
+
+/// A physical server.
+#[derive(Debug)]
+pub struct Host {
+    pub name: HostName,
+    pub address: IpAddr,
+    pub ports: PortSet,
+    pub identity: Uuid,
+    pub up: bool,
+    pub boot: u32,
+    pub disk: Disk,
+    /// Children of servers that are gone, which hold the lock of their port, until then.
+    pub children: Vec<(Port, Duration)>,
+    pub agent: Option<Agent>,
+    /// Agents that it has had.
+    pub lives: u32,
+    pub doom: Option<Doom>,
+}
+
+/// A process that the agent has in its hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    pub pid: i32,
+    pub stopping: Option<Duration>,
+    pub run: Option<u64>,
+}
+
+/// What the agent remembers about a port.
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub process: Option<Held>,
+    pub other: Option<ProcessSeen>,
+    pub met: Duration,
+    pub answer: Answer,
+    pub view: Option<(NodeView, Duration)>,
+    pub past: Past,
+    pub overruled: bool,
+    pub failed: Option<(String, Duration)>,
+    pub said: (InstanceState, String),
+}
+
+/// An agent process. Times are the world's.
+#[derive(Debug)]
+pub struct Agent {
+    pub life: u32,
+    pub born: Duration,
+    pub places: BTreeMap<Port, Place>,
+    pub leaders: BTreeMap<ClusterName, (BTreeSet<NodeId>, Duration)>,
+    pub word: Word,
+    pub received: Generation,
+    pub refusal: Option<String>,
+    pub unkept: Option<(wire::Desired, Duration)>,
+    pub verdicts: BTreeMap<Port, Verdict>,
+    pub converged: Generation,
+    pub report: Option<Report>,
+    pub passes: u64,
+    /// The stream that it speaks on, and whether it was welcomed there.
+    pub stream: Option<u64>,
+    pub welcomed: bool,
+    pub sent: Option<(Report, Duration)>,
+    /// Dials in vain since the last welcome.
+    pub dials: u32,
+    /// When its next pass is, and the number of that appointment.
+    pub due: (Duration, u64),
+}
+
+impl Place {
+    pub fn new(now: Duration) -> Self {
+        Self {
+            process: None,
+            other: None,
+            met: now,
+            answer: Answer::Silent("not asked yet".into()),
+            view: None,
+            past: Past::default(),
+            overruled: false,
+            failed: None,
+            said: (InstanceState::Unknown, String::new()),
+        }
+    }
+
+    /// A server is found, or started.
+    pub fn meet(&mut self, held: Held, now: Duration) {
+        (self.process, self.other, self.met) = (Some(held), None, now);
+    }
+}
+
+impl Agent {
+    pub fn new(life: u32, now: Duration) -> Self {
+        Self {
+            life,
+            born: now,
+            places: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            word: Word::Awaited,
+            received: Generation(0),
+            refusal: None,
+            unkept: None,
+            verdicts: BTreeMap::new(),
+            converged: Generation(0),
+            report: None,
+            passes: 0,
+            stream: None,
+            welcomed: false,
+            sent: None,
+            dials: 0,
+            due: (Duration::MAX, 0),
+        }
+    }
+
+    pub fn place(&mut self, port: Port, now: Duration) -> &mut Place {
+        self.places.entry(port).or_insert_with(|| Place::new(now))
+    }
+}
+
+impl Host {
+    pub fn new(name: HostName, address: IpAddr, ports: PortSet, identity: Uuid) -> Self {
+        let orders = Orders::new(&name, None).expect("empty");
+        let disk = Disk { orders, places: BTreeMap::new(), trash: Vec::new(), records: BTreeMap::new(), full: false };
+        Self {
+            name,
+            address,
+            ports,
+            identity,
+            up: true,
+            boot: 1,
+            disk,
+            children: Vec::new(),
+            agent: None,
+            lives: 0,
+            doom: None,
+        }
+    }
+
+    /// Whether the agent dies at this chance, and whether before it or after it.
+    pub fn strikes(&mut self) -> Option<bool> {
+        let doom = self.doom.as_mut()?;
+        if doom.chances > 0 {
+            doom.chances -= 1;
+            return None;
+        }
+        self.doom.take().map(|doom| doom.after)
+    }
+}
