@@ -7,6 +7,8 @@ mod events;
 mod logs;
 pub(crate) mod operations;
 mod planning;
+pub(crate) mod protection;
+mod rebuild;
 pub(crate) mod roll;
 mod start;
 
@@ -80,6 +82,7 @@ impl Admin {
         let mut answer = status::status(&record, state, &self.shared.inventory(), &bars);
         if let Some(cluster) = answer.cluster.as_mut() {
             (cluster.rotation, cluster.roll) = (rotation, roll);
+            cluster.protection = protection::shown(&self.shared, &record)?;
         }
         Ok(answer)
     }
@@ -134,6 +137,11 @@ impl admin_server::Admin for Admin {
     async fn apply(&self, request: Request<wire::ApplyRequest>) -> Answer<wire::ApplyResponse> {
         let visit = visit(&request)?;
         let request = request.into_inner();
+        let known = self.shared.ledger.plan(&request.plan_hash).map_err(store_failed)?;
+        if let Some(plan) = known.filter(|plan| plan.rebuild.is_some()) {
+            let operation = rebuild::apply(&self.shared, &visit, &request, &plan).await?;
+            return Ok(Response::new(wire::ApplyResponse { operation: Some(operation) }));
+        }
         let operation = apply::apply(&self.shared, &request)?;
         let detail = format!("plan {}, cluster {}, operation {}", request.plan_hash, operation.cluster, operation.id);
         self.shared.audit(&visit, "Admin/Apply", &detail)?;
@@ -200,7 +208,8 @@ impl admin_server::Admin for Admin {
         let records = self.shared.ledger.clusters().map_err(store_failed)?;
         let one = |record: &ClusterRecord| {
             let (rotation, roll) = self.under_way(record)?;
-            Ok(wire::Cluster { rotation, roll, ..status::cluster(record, self.state_of(record)?) })
+            let protection = protection::shown(&self.shared, record)?;
+            Ok(wire::Cluster { rotation, roll, protection, ..status::cluster(record, self.state_of(record)?) })
         };
         let clusters = records.iter().map(one).collect::<Result<_, Failure>>()?;
         Ok(Response::new(wire::ListClustersResponse { clusters }))
@@ -280,8 +289,7 @@ impl admin_server::Admin for Admin {
     }
 
     async fn plan_rebuild(&self, request: Request<wire::PlanRebuildRequest>) -> Answer<wire::PlanResponse> {
-        let _ = request;
-        Err(Status::unimplemented("rebuild"))
+        Ok(Response::new(rebuild::plan(&self.shared, request.into_inner()).await?))
     }
 
     async fn list_trash(&self, request: Request<wire::ListTrashRequest>) -> Answer<wire::ListTrashResponse> {
@@ -298,8 +306,10 @@ impl admin_server::Admin for Admin {
         &self,
         request: Request<wire::SetProtectionRequest>,
     ) -> Answer<wire::SetProtectionResponse> {
-        let _ = request;
-        Err(Status::unimplemented("protection"))
+        let visit = visit(&request)?;
+        let request = request.into_inner();
+        let open = |record: &ClusterRecord| record.rebuild.as_ref().map(|rebuild| rebuild.operation);
+        Ok(Response::new(protection::set(&self.shared, &visit, &request, open)?))
     }
 
     async fn smoke_test(&self, request: Request<wire::SmokeTestRequest>) -> Answer<wire::SmokeTestResponse> {

@@ -42,7 +42,18 @@ pub struct Identity {
 
 impl Blueprint {
     /// From a placement and ids. `draw` gives fresh random ones; they are never derived and never used again.
-    pub fn draw(identity: Identity, placement: &Placement, spec: &Spec, mut draw: impl FnMut() -> NodeId) -> Self {
+    pub fn draw(identity: Identity, placement: &Placement, spec: &Spec, draw: impl FnMut() -> NodeId) -> Self {
+        Self::draw_at(identity, placement, spec, BusOffset::default(), draw)
+    }
+
+    /// The same with other bus ports than the usual ones, which servers can have from 7.0 on.
+    pub fn draw_at(
+        identity: Identity,
+        placement: &Placement,
+        spec: &Spec,
+        offset: BusOffset,
+        mut draw: impl FnMut() -> NodeId,
+    ) -> Self {
         let mut members = Vec::new();
         for (nth, shard) in (0_u32..).zip(&placement.shards) {
             let (shard_id, epoch, master) = (draw(), u64::from(nth) + 1, draw());
@@ -51,7 +62,7 @@ impl Blueprint {
                 host: seat.host.clone(),
                 address: seat.address,
                 port: seat.port,
-                bus_port: seat.port.bus(BusOffset::default()),
+                bus_port: seat.port.bus(offset),
                 role,
                 shard: nth,
                 shard_id,
@@ -99,8 +110,8 @@ impl Blueprint {
         hosts
     }
 
-    /// As one host sees it; none if it takes no part.
-    pub fn assignment(&self, host: &HostName, want: Want, formed: bool) -> Option<ClusterAssignment> {
+    /// As one host sees it, with no instances if it takes no part.
+    pub fn told(&self, host: &HostName, want: Want, formed: bool) -> ClusterAssignment {
         let mut instances: Vec<_> = self
             .members
             .iter()
@@ -117,7 +128,7 @@ impl Blueprint {
             })
             .collect();
         instances.sort_by_key(|instance| instance.port);
-        (!instances.is_empty()).then(|| ClusterAssignment {
+        ClusterAssignment {
             cluster: self.cluster.clone(),
             cluster_id: self.cluster_id,
             incarnation: self.incarnation,
@@ -130,7 +141,7 @@ impl Blueprint {
             tls: None,
             limits: self.limits,
             spec: Vec::new(),
-        })
+        }
     }
 
     /// As the store keeps it.

@@ -19,6 +19,7 @@ pub mod target;
 pub mod tls;
 
 mod agent;
+mod apply;
 mod audit;
 mod bootstrap;
 mod ca;
@@ -140,13 +141,37 @@ impl Context {
         doing: &str,
         answer: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     ) -> Result<T, CliError> {
+        self.change_within(connect::QUICK, doing, answer).await
+    }
+
+    /// The same, for what takes its time.
+    async fn change_within<T>(
+        &mut self,
+        limit: Duration,
+        doing: &str,
+        answer: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    ) -> Result<T, CliError> {
         self.stage = Stage::Asked;
-        let answer = connect::call(doing, connect::QUICK, answer).await;
+        let answer = connect::call(doing, limit, answer).await;
         self.stage = match &answer {
             Err(CliError::Refused { .. }) => Stage::Unchanged,
             Err(_) => Stage::Asked,
             Ok(_) => Stage::Looking,
         };
+        answer
+    }
+
+    /// Sends a request that begins an operation, and has an id: the same again until it is answered. A refusal is an
+    /// answer: nothing was begun.
+    async fn begin<T, A>(&mut self, send: impl FnMut() -> A) -> Result<T, CliError>
+    where
+        A: Future<Output = Result<T, CliError>>,
+    {
+        self.stage = Stage::Asked;
+        let answer = retry::deliver(self.patience, send).await;
+        if let Err(CliError::Refused { .. }) = &answer {
+            self.stage = Stage::Unchanged;
+        }
         answer
     }
 

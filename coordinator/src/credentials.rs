@@ -14,6 +14,7 @@ pub mod api;
 pub mod authority;
 pub mod history;
 pub mod password;
+pub mod reborn;
 pub mod recovered;
 pub mod rotation;
 pub mod step;

@@ -3,6 +3,9 @@
 //! What is asked for is decided elsewhere; here it only travels. A lost answer is *unknown*, and asking again is safe:
 //! agents remember what they have answered.
 
+mod preflight;
+pub(crate) mod trash;
+
 use std::{
     collections::BTreeMap,
     future::Future,
@@ -10,22 +13,15 @@ use std::{
 };
 
 use muster_proto::{
-    ClusterName, HostName, Port, Role, SlotRange, Spec,
+    ClusterName, HostName, Port, SlotRange,
     convert::millis,
-    ports::DEFAULT_BUS_OFFSET,
     wire::{self, task::Kind, task_result::Outcome},
 };
 use tokio::{sync::oneshot, task::JoinSet, time::timeout};
 use uuid::Uuid;
 
-use crate::{blueprint::Blueprint, keeper::Shared, ledger::unix_ms, preflight};
+use crate::{blueprint::Blueprint, formation::resumed::Leader, keeper::Shared, ledger::unix_ms};
 
-/// Patience for a survey, which runs a server twice.
-const SURVEY: Duration = Duration::from_secs(8);
-/// Patience of one dial. A blocked pair is named after it.
-const DIAL: Duration = Duration::from_secs(3);
-/// Listeners are given up after this.
-const HOLD: Duration = Duration::from_secs(20);
 /// Patience for a write's acknowledgement.
 const CANARY: Duration = Duration::from_secs(2);
 /// Patience for a replica that takes over: more than the server's own 5 s (`CLUSTER_MF_TIMEOUT`, cluster.c).
@@ -90,56 +86,6 @@ impl Shared {
             all.spawn(async move { (host, ask.await) });
         }
         all.join_all().await.into_iter().collect()
-    }
-
-    /// Preflight: every host looks at itself and holds its ports, then dials everyone else's, then lets go.
-    pub async fn preflight(self: &std::sync::Arc<Self>, spec: &Spec) -> BTreeMap<HostName, preflight::Answer> {
-        let _sole = self.surveying.lock().await;
-        let hosts = &spec.parts().hosts;
-        let settings: Vec<_> = spec.parts().settings.iter().map(wire::Setting::from).collect();
-        let surveys = hosts.iter().map(|host| {
-            let task = wire::Survey {
-                ports: host.ports.iter().map(u32::from).collect(),
-                bus_offset: DEFAULT_BUS_OFFSET.into(),
-                settings: settings.clone(),
-                hold_ms: u32::try_from(millis(HOLD)).unwrap_or(u32::MAX),
-                auth: Some((&spec.parts().auth).into()),
-                tls: Some((&spec.parts().tls).into()),
-            };
-            let (shared, name) = (self.clone(), host.name.clone());
-            (host.name.clone(), async move { shared.survey(&name, task).await })
-        });
-        let surveys = self.ask_all(surveys).await;
-        // Those that have not answered hold no ports, and need not be waited for again.
-        let answered = |name: &HostName| surveys.get(name).is_some_and(|(survey, _)| survey.is_ok());
-        let hosts: Vec<_> = hosts.iter().filter(|host| answered(&host.name)).collect();
-        let targets: BTreeMap<_, _> = hosts
-            .iter()
-            .map(|host| {
-                let survey = surveys.get(&host.name).and_then(|(survey, _)| survey.as_ref().ok());
-                (host.name.clone(), self.targets(&host.name, survey))
-            })
-            .collect();
-        let dials = hosts.iter().map(|host| {
-            let others =
-                targets.iter().filter(|(name, _)| **name != host.name).flat_map(|(_, targets)| targets.clone());
-            let timeout_ms = u32::try_from(millis(DIAL)).unwrap_or(u32::MAX);
-            let task = wire::Reach { targets: others.collect(), timeout_ms };
-            let (shared, name) = (self.clone(), host.name.clone());
-            (host.name.clone(), async move { shared.reach(&name, task).await })
-        });
-        let mut reached = self.ask_all(dials).await;
-        let releases = hosts.iter().map(|host| {
-            let (shared, name) = (self.clone(), host.name.clone());
-            (host.name.clone(), async move { shared.ask(&name, Kind::Release(wire::Release {}), ANSWER).await })
-        });
-        self.ask_all(releases).await;
-        let answer = |(name, (survey, skew_ms)): (HostName, (Result<_, _>, i64))| {
-            let reach = reached.remove(&name).unwrap_or_else(|| Err("not asked".into()));
-            let address = self.inventory().get(&name).map(|host| host.hello.address.to_string()).unwrap_or_default();
-            (name, preflight::Answer { survey, skew_ms, reach, address })
-        };
-        surveys.into_iter().map(answer).collect()
     }
 
     /// Has an agent try an instance now; whether it ran already.
@@ -208,50 +154,25 @@ impl Shared {
         self.ask_all(asks).await
     }
 
-    async fn survey(&self, host: &HostName, task: wire::Survey) -> (Result<wire::SurveyResult, String>, i64) {
-        let (sent, clock) = (unix_ms(), Instant::now());
-        match self.ask(host, Kind::Survey(task), SURVEY).await {
-            Ok(Outcome::Survey(survey)) => {
-                let skew = skew(survey.unix_ms, sent, clock);
-                (Ok(survey), skew)
-            }
-            Ok(_) => (Err("its answer is of another kind".into()), 0),
-            Err(why) => (Err(why), 0),
-        }
-    }
-
-    async fn reach(&self, host: &HostName, task: wire::Reach) -> Result<Vec<wire::Unreached>, String> {
-        match self.ask(host, Kind::Reach(task), DIAL + ANSWER).await {
-            Ok(Outcome::Reach(result)) => Ok(result.unreached),
-            Ok(_) => Err("its answer is of another kind".into()),
-            Err(why) => Err(why),
-        }
-    }
-
-    /// The ports of a host that are held and can be dialled.
-    fn targets(&self, host: &HostName, survey: Option<&wire::SurveyResult>) -> Vec<wire::Target> {
-        let address = self.inventory().get(host).map(|host| host.hello.address.to_string()).unwrap_or_default();
-        let target = |port, bus| wire::Target { host: host.to_string(), address: address.clone(), port, bus };
-        let held = |fact: &wire::PortFact| {
-            let client = fact.client_error.is_empty().then(|| target(fact.port, false));
-            let bus = fact.bus_error.is_empty().then(|| target(fact.port + u32::from(DEFAULT_BUS_OFFSET), true));
-            [client, bus].into_iter().flatten().collect::<Vec<_>>()
-        };
-        survey.map(|survey| survey.ports.iter().flat_map(held).collect()).unwrap_or_default()
-    }
-
     /// Proves that every master takes a write and has its replicas acknowledge it. The error names the first that does
     /// not.
-    pub async fn canary(self: &std::sync::Arc<Self>, blueprint: &Blueprint) -> Result<(), String> {
-        let mut masters: BTreeMap<HostName, Vec<Port>> = BTreeMap::new();
-        for member in blueprint.members.iter().filter(|member| matches!(member.role, Role::Master { .. })) {
-            masters.entry(member.host.clone()).or_default().push(member.port);
+    pub async fn canary(
+        self: &std::sync::Arc<Self>,
+        cluster: &ClusterName,
+        masters: Vec<Leader>,
+    ) -> Result<(), String> {
+        // One with fewer replicas than the others of its host is not waited for in vain.
+        let mut by_host: BTreeMap<HostName, (Vec<Port>, usize)> = BTreeMap::new();
+        for Leader { host, port, replicas } in masters {
+            let (ports, least) = by_host.entry(host).or_insert((Vec::new(), replicas));
+            ports.push(port);
+            *least = replicas.min(*least);
         }
-        let asks = masters.into_iter().map(|(host, ports)| {
+        let asks = by_host.into_iter().map(|(host, (ports, replicas))| {
             let task = wire::Canary {
-                cluster: blueprint.cluster.to_string(),
+                cluster: cluster.to_string(),
                 ports: ports.into_iter().map(u32::from).collect(),
-                replicas: blueprint.replicas,
+                replicas: u32::try_from(replicas).unwrap_or(u32::MAX),
                 timeout_ms: u32::try_from(millis(CANARY)).unwrap_or(u32::MAX),
             };
             let (shared, name) = (self.clone(), host.clone());

@@ -12,6 +12,11 @@ use muster_proto::{
 
 use crate::blueprint::Blueprint;
 
+pub mod resumed;
+
+pub(crate) use resumed::disagreeing;
+pub use resumed::resumed;
+
 /// How far the hosts have been told to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Goal {
@@ -72,6 +77,25 @@ pub enum Phase {
     Prove,
     /// It works, and that has been proved.
     Formed,
+    /// Everything is being stopped, before anything is moved.
+    Fence {
+        /// Those that are not proved to be.
+        unsettled: Vec<Culprit>,
+    },
+    /// Nothing runs any more, on any host.
+    Fenced,
+    /// Directories of an ended life are being set aside.
+    Wipe {
+        /// Those that are still in place.
+        unsettled: Vec<Culprit>,
+    },
+    /// What ran before runs again.
+    Return {
+        /// Those that do not.
+        unsettled: Vec<Culprit>,
+    },
+    /// It does.
+    Returned,
     /// Directories are being set aside.
     Retreat {
         /// Those that are still in place.
@@ -91,7 +115,7 @@ pub struct Heard {
 }
 
 /// Judges one instance: why it is not there yet, and whether it is stuck.
-type Judge<'a> = &'a dyn Fn(&Member, &InstanceStatus) -> Option<(String, bool)>;
+pub(crate) type Judge<'a> = &'a dyn Fn(&Member, &InstanceStatus) -> Option<(String, bool)>;
 
 /// Computes the phase.
 pub fn phase(blueprint: &Blueprint, goal: Goal, formed: bool, heard: &Heard) -> Phase {
@@ -122,7 +146,8 @@ pub fn phase(blueprint: &Blueprint, goal: Goal, formed: bool, heard: &Heard) -> 
     }
 }
 
-fn culprit(member: &Member, heard: &Heard, judge: Judge) -> Option<Culprit> {
+/// Judges a member; one that nothing is known of is not there.
+pub(crate) fn culprit(member: &Member, heard: &Heard, judge: Judge) -> Option<Culprit> {
     let name = member.name();
     if let Some(why) = heard.silent.get(&member.host) {
         return Some(Culprit { name, why: why.clone(), stuck: false });
@@ -147,7 +172,8 @@ fn in_place(status: &InstanceStatus) -> Option<(String, bool)> {
     (status.state != InstanceState::Absent).then(|| told(status))
 }
 
-fn unanswering(status: &InstanceStatus) -> Option<(String, bool)> {
+/// Why an instance does not run, or does not answer.
+pub(crate) fn unanswering(status: &InstanceStatus) -> Option<(String, bool)> {
     (status.state != InstanceState::Running || status.view.is_none()).then(|| told(status))
 }
 
@@ -199,6 +225,9 @@ impl Phase {
     /// As it stands in events.
     pub fn word(&self) -> &'static str {
         match self {
+            Self::Fence { .. } | Self::Fenced => "FENCE",
+            Self::Wipe { .. } => "WIPE",
+            Self::Return { .. } | Self::Returned => "RETURN",
             Self::Configure { .. } => "CONFIGURE",
             Self::Start { .. } => "START",
             Self::Verify { .. } | Self::Prove => "VERIFY",
@@ -213,8 +242,11 @@ impl Phase {
             Self::Configure { unsettled }
             | Self::Start { unsettled }
             | Self::Verify { unsettled }
+            | Self::Fence { unsettled }
+            | Self::Wipe { unsettled }
+            | Self::Return { unsettled }
             | Self::Retreat { unsettled } => unsettled,
-            Self::Prove | Self::Formed | Self::Gone => &[],
+            Self::Prove | Self::Formed | Self::Gone | Self::Fenced | Self::Returned => &[],
         }
     }
 }
@@ -227,6 +259,11 @@ impl fmt::Display for Phase {
             Self::Verify { .. } => "comparing every node's own view with the blueprint",
             Self::Prove => "writing and reading through every master",
             Self::Formed => return write!(f, "formed: all {SLOTS} slots are served"),
+            Self::Fence { .. } => "stopping all servers; nothing has been moved yet",
+            Self::Fenced => return write!(f, "nothing runs any more, on any host"),
+            Self::Wipe { .. } => "setting the directories aside",
+            Self::Return { .. } => "called off; bringing the cluster back as it was",
+            Self::Returned => return write!(f, "called off; the cluster is back as it was"),
             Self::Retreat { .. } => "stopping the servers and setting their directories aside",
             Self::Gone => return write!(f, "called off; what was made has been set aside"),
         };

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::{
     blueprint::Blueprint,
     formation::{Culprit, Heard, steps},
+    ledger::ClusterRecord,
     placement::Site,
     trust::{Bar, Bars},
 };
@@ -201,9 +202,19 @@ impl Inventory {
 
     /// What formation may lean on.
     pub fn heard(&self, blueprint: &Blueprint, bars: &Bars) -> Heard {
+        self.heard_of(blueprint.hosts(), blueprint.members.iter().map(|member| member.node_id).collect(), bars)
+    }
+
+    /// The same with what earlier lives have left behind.
+    pub fn heard_whole(&self, record: &ClusterRecord, bars: &Bars) -> Heard {
+        let members = record.blueprint.members.iter().map(|member| member.node_id);
+        let left = record.remnants.iter().map(|remnant| remnant.former.node_id);
+        self.heard_of(record.hosts(), members.chain(left).collect(), bars)
+    }
+
+    fn heard_of(&self, hosts: impl IntoIterator<Item = HostName>, members: BTreeSet<NodeId>, bars: &Bars) -> Heard {
         let mut heard = Heard::default();
-        let members: BTreeSet<NodeId> = blueprint.members.iter().map(|member| member.node_id).collect();
-        for name in blueprint.hosts() {
+        for name in hosts {
             match self.current(&name, bars) {
                 Err(away) => {
                     let why = away.of(&name);

@@ -4,7 +4,9 @@
 //! by itself, so a broken one never holds up another. A step is a transaction; what must be asked for over the network
 //! runs beside the loop and rings when it is done.
 
+mod forming;
 mod leaders;
+mod rebuilding;
 pub(crate) mod rolling;
 mod rotation;
 
@@ -25,11 +27,10 @@ use uuid::Uuid;
 
 use self::rolling::Envoy;
 use crate::{
-    blueprint::Blueprint,
     config::Config,
     door::Door,
     estranged::{self, Known, estrangement},
-    formation::{self, Goal, Phase},
+    formation::resumed::Leader,
     inventory::Inventory,
     ledger::{ClusterRecord, Ledger, LedgerError, OpState, OperationRecord, Write},
     reconcile::{Told, assignments},
@@ -135,17 +136,19 @@ impl Shared {
     /// returned. For whoever [`decide`](Self::decide)s.
     pub fn commit(
         &self,
-        cluster: &Blueprint,
+        before: &ClusterRecord,
         next: Option<ClusterRecord>,
         said: &Said,
         change: impl FnOnce(&Write) -> Result<(), LedgerError>,
     ) -> Result<u64, LedgerError> {
         // Read now, so that a step that another cluster of these hosts has just taken is never taken back.
         let all = self.ledger.clusters()?.into_iter();
-        let clusters: Vec<_> = all.filter(|other| other.blueprint.cluster != cluster.cluster).chain(next).collect();
+        let cluster = &before.blueprint.cluster;
+        let hosts =
+            self.tellable(before.hosts().into_iter().chain(next.iter().flat_map(ClusterRecord::hosts)).collect());
+        let clusters: Vec<_> = all.filter(|other| other.blueprint.cluster != *cluster).chain(next).collect();
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let counts = (count(said.count.0), count(said.count.1));
-        let hosts = self.tellable(cluster);
         let (told, seq) = self.ledger.write(|write| {
             change(write)?;
             let told = self.tell(write, &hosts, &clusters)?;
@@ -153,7 +156,7 @@ impl Shared {
             Ok::<_, LedgerError>((told, seq))
         })?;
         let id = said.operation;
-        tracing::info!(operation = %id, cluster = %cluster.cluster, phase = said.phase, "{}", said.message);
+        tracing::info!(operation = %id, %cluster, phase = said.phase, "{}", said.message);
         self.events.send_replace(seq);
         self.send(told);
         self.ring();
@@ -162,16 +165,16 @@ impl Shared {
 
     /// The hosts of a cluster that can be told something. One that never called a store that was rebuilt, or that holds
     /// what is not known here, is told when that has been found out: what number its orders have is not known before.
-    fn tellable(&self, cluster: &Blueprint) -> Vec<HostName> {
+    fn tellable(&self, hosts: BTreeSet<HostName>) -> Vec<HostName> {
         let inventory = self.inventory();
         let known = |name: &HostName| inventory.get(name).is_some_and(|host| host.estranged.is_none());
-        cluster.hosts().into_iter().filter(known).collect()
+        hosts.into_iter().filter(known).collect()
     }
 
     /// A host that calls, and whose place in clusters is known, though it was never told: from the others, by a store
     /// that was rebuilt. For whoever [`decide`](Self::decide)s.
     pub fn take_up(&self, host: &HostName, clusters: &[ClusterRecord]) -> Result<(), LedgerError> {
-        let named = clusters.iter().any(|record| record.blueprint.hosts().contains(host));
+        let named = clusters.iter().any(|record| record.hosts().contains(host));
         if named && self.ledger.desired(host)?.is_none() {
             self.ledger.write(|write| self.tell(write, std::slice::from_ref(host), clusters))?;
         }
@@ -242,12 +245,14 @@ pub struct Keeper {
     drives: HashMap<OperationId, Drive>,
     /// Whom each stream has been told to lead each cluster.
     led: HashMap<(ClusterName, HostName), (Uuid, BTreeSet<NodeId>)>,
+    /// Nonces that were answered with a permit, and when. Losing them costs nothing: an agent takes each once.
+    permitted: HashMap<Uuid, Instant>,
 }
 
 impl Keeper {
     /// Over what is shared.
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, drives: HashMap::new(), led: HashMap::new() }
+        Self { shared, drives: HashMap::new(), led: HashMap::new(), permitted: HashMap::new() }
     }
 
     /// Runs until shut down.
@@ -291,80 +296,26 @@ impl Keeper {
         let under_way: BTreeSet<_> = clusters.iter().flat_map(ClusterRecord::operations).collect();
         self.drives.retain(|id, _| under_way.contains(id));
         for record in &clusters {
-            // Formed is formed: nothing is repaired back from here on.
-            if record.formed_ms.is_some() {
-                self.drives.remove(&record.operation);
-                self.tell_leaders(record);
-                let moved = self.rotate(record).and_then(|()| self.roll(record));
-                if let Err(error) = moved {
-                    let cluster = &record.blueprint.cluster;
-                    tracing::error!(%cluster, cause = ?error, "a step has failed; it is tried again");
-                }
-                continue;
-            }
-            let Some(operation) = self.shared.ledger.operation(record.operation)? else { continue };
-            if let Err(error) = self.drive(record, &operation) {
-                tracing::error!(operation = %operation.id, cause = ?error, "a step has failed; it is tried again");
+            if let Err(error) = self.drive(record) {
+                let cluster = &record.blueprint.cluster;
+                tracing::error!(%cluster, cause = ?error, "a step has failed; it is tried again");
             }
         }
         Ok(())
     }
 
-    fn drive(&mut self, record: &ClusterRecord, operation: &OperationRecord) -> Result<(), LedgerError> {
-        let bars = self.shared.bars()?;
-        let heard = self.shared.inventory().heard(&record.blueprint, &bars);
-        let phase = formation::phase(&record.blueprint, record.goal, false, &heard);
-        let total = record.blueprint.members.len();
-        let done = total - phase.unsettled().len();
-        let drive = self.drives.entry(operation.id).or_insert_with(|| Drive::new(phase.word(), done));
-        drive.enter(&self.shared, operation.id, phase.word(), done)?;
-        if phase != Phase::Prove {
-            drive.proof = None;
-            drive.unproved = None;
+    fn drive(&mut self, record: &ClusterRecord) -> Result<(), LedgerError> {
+        let rebuild = record.rebuild.as_ref().map(|rebuild| rebuild.operation);
+        // Formed is formed: nothing is repaired back from here on.
+        if record.formed_ms.is_some() && rebuild.is_none() {
+            self.drives.remove(&record.operation);
+            self.tell_leaders(record);
+            self.permit(record, false);
+            return self.settle(record).and_then(|()| self.rotate(record)).and_then(|()| self.roll(record));
         }
-        if operation.state == OpState::Paused {
-            return Ok(());
-        }
-        match phase {
-            Phase::Configure { ref unsettled } if unsettled.is_empty() => {
-                // The barrier: nobody is started before everybody is prepared.
-                self.advance(record, operation)
-            }
-            Phase::Prove => match drive.proved(&self.shared, record) {
-                true => {
-                    drive.end_phase(&self.shared, operation.id)?;
-                    self.latch(record, operation)
-                }
-                false => self.say_phase(operation, &phase, (done, total)),
-            },
-            Phase::Gone => self.forget(record, operation),
-            _ => self.say_phase(operation, &phase, (done, total)),
-        }
-    }
-
-    /// Moves the cursor past the barrier: all servers are started.
-    fn advance(&mut self, record: &ClusterRecord, operation: &OperationRecord) -> Result<(), LedgerError> {
-        let next = ClusterRecord { goal: Goal::Running, ..record.clone() };
-        let message = "all directories are written; starting all servers".to_owned();
-        let step =
-            Step { record, operation, next: Some(next), state: operation.state, phase: "START", done: 0, message };
-        self.take(step, |write| write.goal(&record.blueprint.cluster, Goal::Running))
-    }
-
-    /// Latches *formed*.
-    fn latch(&mut self, record: &ClusterRecord, operation: &OperationRecord) -> Result<(), LedgerError> {
-        let next = ClusterRecord { formed_ms: Some(crate::ledger::unix_ms()), ..record.clone() };
-        let (masters, done) = (record.blueprint.masters(), record.blueprint.members.len());
-        let message = format!("{masters} masters take writes, {done} nodes agree, every replica is in sync");
-        let step = Step { record, operation, next: Some(next), state: OpState::Done, phase: "FORMED", done, message };
-        self.take(step, |write| write.formed(&record.blueprint.cluster))
-    }
-
-    /// Lets go of a cluster that was called off.
-    fn forget(&mut self, record: &ClusterRecord, operation: &OperationRecord) -> Result<(), LedgerError> {
-        let (message, done) = (Phase::Gone.to_string(), record.blueprint.members.len());
-        let step = Step { record, operation, next: None, state: OpState::Cancelled, phase: "CANCEL", done, message };
-        self.take(step, |write| write.forget_cluster(&record.blueprint.cluster))
+        let Some(operation) = self.shared.ledger.operation(rebuild.unwrap_or(record.operation))? else { return Ok(()) };
+        self.permit(record, operation.state == OpState::Paused);
+        self.form(record, &operation)
     }
 
     /// Takes a step. An operation that has ended by it is not driven any more.
@@ -373,33 +324,11 @@ impl Keeper {
         let rolled = step.record.roll.as_ref().filter(|roll| roll.operation == operation);
         let count = (step.done, rolled.map_or(blueprint.members.len(), |roll| roll.targets.len()));
         let said = Said { operation, state: step.state, phase: step.phase, message: &step.message, count };
-        self.shared.commit(blueprint, step.next, &said, change)?;
+        self.shared.commit(step.record, step.next, &said, change)?;
         if step.state.ended() {
             self.drives.remove(&operation);
         }
         Ok(())
-    }
-
-    /// Notes where a formation is.
-    fn say_phase(
-        &mut self,
-        operation: &OperationRecord,
-        phase: &Phase,
-        count: (usize, usize),
-    ) -> Result<(), LedgerError> {
-        let Some(drive) = self.drives.get(&operation.id) else { return Ok(()) };
-        let needed = formation::needs_operator(phase, drive.moved.elapsed(), self.shared.config.verify_patience);
-        let unproved = drive.unproved.as_ref().map(|(why, _)| format!("; {why}")).unwrap_or_default();
-        let id = operation.id;
-        let now = match (needed, operation.state) {
-            (_, OpState::Cancelling) => (OpState::Cancelling, phase.to_string()),
-            (Some(why), _) => {
-                let cure = format!("mend it and it goes on by itself, or call it off: muster op cancel {id}");
-                (OpState::NeedsOperator, format!("{why}{unproved}; {cure}"))
-            }
-            (None, _) => (OpState::Running, format!("{phase}{unproved}")),
-        };
-        self.say(operation, phase.word(), now, count)
     }
 
     /// Notes where an operation is, when that has changed, and not too often.
@@ -462,7 +391,7 @@ impl Drive {
     }
 
     /// Whether the proof is there; asks for it when nobody has yet.
-    fn proved(&mut self, shared: &Arc<Shared>, record: &ClusterRecord) -> bool {
+    fn proved(&mut self, shared: &Arc<Shared>, record: &ClusterRecord, masters: Vec<Leader>) -> bool {
         if let Some(proof) = &mut self.proof {
             match proof.try_recv() {
                 Ok(Ok(())) => return true,
@@ -478,9 +407,9 @@ impl Drive {
             return false;
         }
         let (answer, proof) = mpsc::channel(1);
-        let (shared, blueprint) = (shared.clone(), record.blueprint.clone());
+        let (shared, cluster) = (shared.clone(), record.blueprint.cluster.clone());
         tokio::spawn(async move {
-            let proof = shared.canary(&blueprint).await;
+            let proof = shared.canary(&cluster, masters).await;
             let _ = answer.send(proof).await;
             shared.ring();
         });

@@ -6,7 +6,9 @@
 
 mod audit;
 mod credentials;
+mod protection;
 mod read;
+mod rebuilds;
 mod rolls;
 mod trust;
 mod write;
@@ -24,14 +26,19 @@ use crate::{
     blueprint::Blueprint,
     credentials::{Credentials, CredentialsError},
     formation::Goal,
+    rebuild::{Rebuild, Remnant},
     rolling::{Duties, HandedOver, Roll},
     seal::{Seal, SealError},
 };
 
+pub use protection::Protection;
+pub use rebuilds::EndedLife;
 pub use write::Write;
 
-/// Raised with every change of the tables below; a newer one than ours is refused.
-const SCHEMA_VERSION: i64 = 2;
+/// Raised with every change of the tables; a newer one than ours is refused.
+const SCHEMA_VERSION: i64 = 3;
+/// A store of this version lacks tables that are empty at first, and nothing else.
+const SCHEMA_BEFORE: i64 = 2;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
@@ -78,7 +85,7 @@ pub enum LedgerError {
     Credentials(#[source] CredentialsError),
     /// Written by another version, or changed by hand.
     #[error(
-        "the store says that its schema is {found}, and this version of Muster writes and reads {SCHEMA_VERSION} alone"
+        "the store says that its schema is {found}, and this version of Muster reads {SCHEMA_BEFORE} and {SCHEMA_VERSION}"
     )]
     Version {
         /// What it says.
@@ -148,13 +155,21 @@ pub struct ClusterRecord {
     pub duties: Duties,
     /// The operation that moves those, while it lasts.
     pub roll: Option<Roll>,
+    /// The rebuild that is under way.
+    pub rebuild: Option<Rebuild>,
+    /// What lives that rebuilds have ended may have left in place.
+    pub remnants: Vec<Remnant>,
 }
 
 impl ClusterRecord {
     /// Those that may be under way with it.
     pub fn operations(&self) -> impl Iterator<Item = OperationId> {
         let rotation = self.credentials.as_ref().and_then(|credentials| credentials.rotation);
-        let others = [rotation.map(|rotation| rotation.operation), self.roll.as_ref().map(|roll| roll.operation)];
+        let others = [
+            rotation.map(|rotation| rotation.operation),
+            self.roll.as_ref().map(|roll| roll.operation),
+            self.rebuild.as_ref().map(|rebuild| rebuild.operation),
+        ];
         [self.operation].into_iter().chain(others.into_iter().flatten())
     }
 }
@@ -258,7 +273,7 @@ impl Ledger {
         let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         // A store that says that it is older would have its end of the audit sealed anew: there was none before.
         let new = tables(&connection)? == 0;
-        if !new && found != SCHEMA_VERSION {
+        if !new && found != SCHEMA_VERSION && found != SCHEMA_BEFORE {
             return Err(LedgerError::Version { found });
         }
         // Nothing is begun with a key that does not open what is there.
@@ -270,6 +285,8 @@ impl Ledger {
         transaction.execute_batch(trust::SCHEMA)?;
         transaction.execute_batch(audit::SCHEMA)?;
         transaction.execute_batch(rolls::SCHEMA)?;
+        transaction.execute_batch(rebuilds::SCHEMA)?;
+        transaction.execute_batch(protection::SCHEMA)?;
         if new {
             audit::begin(&transaction, &seal)?;
         }

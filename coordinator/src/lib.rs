@@ -36,6 +36,7 @@ pub mod loss;
 pub mod placement;
 pub mod plan;
 pub mod preflight;
+pub mod rebuild;
 pub mod reconcile;
 pub mod recovery;
 pub mod render;

@@ -1,8 +1,10 @@
 //! Judges what the hosts' surveys found: facts in, findings out. It asks nobody and changes nothing.
 
+pub mod own;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_proto::{HostName, Port, ServerVersion, Spec, SpecHost, ports::DEFAULT_BUS_OFFSET, report::Server, wire};
+use muster_proto::{HostName, Port, ServerVersion, Spec, SpecHost, report::Server, wire};
 
 use crate::{
     facts,
@@ -23,12 +25,13 @@ pub struct Answer {
     pub address: String,
 }
 
-/// Judges everything. `offered` is what each agent's config offers.
+/// Judges everything. `offered` is what each agent's config offers; `bus_offset` is what was asked about.
 pub fn judge(
     spec: &Spec,
     answers: &BTreeMap<HostName, Answer>,
     offered: &BTreeMap<HostName, BTreeSet<Port>>,
     bars: &Bars,
+    bus_offset: u16,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut versions: BTreeMap<ServerVersion, Vec<&HostName>> = BTreeMap::new();
@@ -41,7 +44,7 @@ pub fn judge(
                 if let Ok(server) = server_of(survey) {
                     versions.entry(server.version).or_default().push(&host.name);
                 }
-                findings.extend(survey_findings(&host.name, survey));
+                findings.extend(survey_findings(&host.name, survey, bus_offset));
                 findings.extend(unlimited(spec, &host.name, survey));
                 findings.extend(facts::clock(&host.name, answer.skew_ms).trouble);
                 // From an address that it does not have a host reaches nobody; that is said once.
@@ -90,7 +93,7 @@ fn not_offered(host: &SpecHost, offered: Option<&BTreeSet<Port>>) -> Vec<Finding
     missing.map(finding).collect()
 }
 
-fn survey_findings(host: &HostName, survey: &wire::SurveyResult) -> Vec<Finding> {
+fn survey_findings(host: &HostName, survey: &wire::SurveyResult, bus_offset: u16) -> Vec<Finding> {
     let mut findings = Vec::new();
     match server_of(survey) {
         Err(why) => findings.push(
@@ -125,9 +128,9 @@ fn survey_findings(host: &HostName, survey: &wire::SurveyResult) -> Vec<Finding>
     let (ephemeral, kernel) = survey
         .kernel
         .as_ref()
-        .map(|kernel| (ephemeral(host, survey, kernel), facts::findings(facts::kernel(host, kernel))))
+        .map(|kernel| (ephemeral(host, survey, kernel, bus_offset), facts::findings(facts::kernel(host, kernel))))
         .unwrap_or_default();
-    findings.extend(survey.ports.iter().flat_map(|port| port_findings(host, port)));
+    findings.extend(survey.ports.iter().flat_map(|port| port_findings(host, port, bus_offset)));
     findings.extend(ephemeral);
     findings.extend(kernel);
     findings
@@ -163,14 +166,10 @@ fn access_findings(host: &HostName, survey: &wire::SurveyResult) -> Vec<Finding>
     auth.into_iter().chain(tls).collect()
 }
 
-fn port_findings(host: &HostName, fact: &wire::PortFact) -> Vec<Finding> {
+fn port_findings(host: &HostName, fact: &wire::PortFact, bus_offset: u16) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let bus = fact.port + u32::from(DEFAULT_BUS_OFFSET);
-    let sides = [
-        ("PORT_TAKEN", fact.port, "client", &fact.client_error, &fact.client_holder),
-        ("BUS_PORT_TAKEN", bus, "bus", &fact.bus_error, &fact.bus_holder),
-    ];
-    for (code, port, kind, error, holder) in sides {
+    let kinds = [("PORT_TAKEN", "client"), ("BUS_PORT_TAKEN", "bus")];
+    for ((code, kind), own::Side { port, error, holder }) in kinds.into_iter().zip(own::sides(fact, bus_offset)) {
         if error.is_empty() || not_local(fact).is_some() {
             continue;
         }
@@ -205,9 +204,14 @@ fn port_findings(host: &HostName, fact: &wire::PortFact) -> Vec<Finding> {
 }
 
 /// An outgoing connection can hold a port of the ephemeral range at the very moment the server wants it.
-fn ephemeral(host: &HostName, survey: &wire::SurveyResult, kernel: &wire::KernelFacts) -> Vec<Finding> {
+fn ephemeral(
+    host: &HostName,
+    survey: &wire::SurveyResult,
+    kernel: &wire::KernelFacts,
+    bus_offset: u16,
+) -> Vec<Finding> {
     let (first, last) = (kernel.ephemeral_first, kernel.ephemeral_last);
-    let wanted = survey.ports.iter().flat_map(|fact| [fact.port, fact.port + u32::from(DEFAULT_BUS_OFFSET)]);
+    let wanted = survey.ports.iter().flat_map(|fact| own::sides(fact, bus_offset).map(|side| side.port));
     let exposed: Vec<u32> =
         wanted.filter(|port| (first..=last).contains(port) && !reserved(&kernel.reserved_ports, *port)).collect();
     let Some((low, high)) = exposed.iter().min().zip(exposed.iter().max()) else { return Vec::new() };

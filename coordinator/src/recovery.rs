@@ -319,6 +319,8 @@ fn record(
         credentials: recovered.credentials,
         duties: duties(candidate),
         roll: None,
+        rebuild: None,
+        remnants: Vec::new(),
     })
 }
 

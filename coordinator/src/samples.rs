@@ -63,6 +63,8 @@ pub fn record(goal: Goal, formed: bool) -> ClusterRecord {
         credentials: None,
         duties: Duties::new(),
         roll: None,
+        rebuild: None,
+        remnants: Vec::new(),
     }
 }
 

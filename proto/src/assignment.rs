@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     ClusterId, ClusterName, HostName, Incarnation, InstanceTls, Life, Limits, Member, NodeId, OperationId, Port,
     Setting, Topology, Users,
@@ -23,7 +25,7 @@ pub enum Want {
 }
 
 /// An earlier life of a cluster at a port, ended by a rebuild. Its directory may still be in place.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Former {
     /// The operation that has ended it.
     pub operation: OperationId,

@@ -47,7 +47,8 @@ impl Port {
         self.0.get()
     }
 
-    /// Its bus port. Never overflows: that is what a `Port` promises for every [`BusOffset`].
+    /// Its bus port. Never overflows with the usual offset, which is what a `Port` promises; others are asked whether
+    /// they [fit](BusOffset::fits).
     pub fn bus(self, offset: BusOffset) -> u16 {
         self.get().saturating_add(offset.get())
     }
@@ -77,15 +78,25 @@ impl fmt::Display for Port {
     }
 }
 
-/// What is added to a client port to get its bus port: 1-10000.
+/// What is added to a client port to get its bus port. Other ones than the usual need a server that has `cluster-port`
+/// (7.0), and leave fewer client ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct BusOffset(u16);
 
 impl BusOffset {
+    /// Those that a cluster is given: each life that must not meet another one gets the first that is free. Bus ports
+    /// 1000 apart keep clusters of up to a thousand neighbouring ports out of each other's way.
+    pub const CHOICE: [Self; 4] = [Self(DEFAULT_BUS_OFFSET), Self(11_000), Self(12_000), Self(9_000)];
+
     /// As a number.
     pub fn get(self) -> u16 {
         self.0
+    }
+
+    /// Whether a client port has a bus port with it.
+    pub fn fits(self, port: Port) -> bool {
+        port.get().checked_add(self.0).is_some()
     }
 }
 

@@ -122,7 +122,7 @@ impl World {
     }
 
     fn orders(&self, goal: Goal, formed: bool) -> Vec<HostAssignment> {
-        let told = Told { blueprint: &self.blueprint, goal, formed, duties: &Duties::new(), spec: None, access: None };
+        let told = Told::plain(&self.blueprint, goal, formed, &Duties::new());
         let wishes = assignments(&self.blueprint.hosts(), &[told]);
         wishes.into_values().map(|wish| through_the_wire(&wish)).collect()
     }

@@ -29,19 +29,34 @@ pub fn apply(shared: &Arc<Shared>, request: &wire::ApplyRequest) -> Result<wire:
     }
     let hash: Sha256 = request.plan_hash.parse().map_err(|error| Failure::invalid(format!("plan_hash: {error}")))?;
     let _sole = shared.decide();
-    if let Some((asked, operation)) = shared.ledger.request(&request.request_id).map_err(store_failed)? {
-        if asked != hash {
-            return Err(Failure::new(Reason::RequestReused, "request_id: was used to apply another plan")
-                .hint("draw a fresh request id for every new request"));
-        }
-        return operations::find(shared, &operation.to_string()).map(|record| operations::wire_operation(&record));
+    if let Some(operation) = answered(shared, &request.request_id, hash)? {
+        return Ok(operation);
     }
-    let plan = shared.ledger.plan(&request.plan_hash).map_err(store_failed)?.ok_or_else(|| {
-        Failure::new(Reason::UnknownPlan, format!("there is no plan {hash}")).hint("plan again: muster plan FILE")
-    })?;
+    let plan = planned(shared, request)?;
     let (spec, blueprint) = recheck(shared, &plan)?;
     let operation = begin(shared, request, hash, spec, blueprint)?;
     Ok(operation)
+}
+
+/// What the same request was answered with before.
+pub(super) fn answered(shared: &Shared, id: &str, hash: Sha256) -> Result<Option<wire::Operation>, Failure> {
+    let Some((asked, operation)) = shared.ledger.request(id).map_err(store_failed)? else { return Ok(None) };
+    if asked != hash {
+        return Err(Failure::new(Reason::RequestReused, "request_id: was used to apply another plan")
+            .hint("draw a fresh request id for every new request"));
+    }
+    operations::find(shared, &operation.to_string()).map(|record| Some(operations::wire_operation(&record)))
+}
+
+/// The plan that a request names.
+pub(super) fn planned(shared: &Shared, request: &wire::ApplyRequest) -> Result<wire::Plan, Failure> {
+    if request.request_id.is_empty() || request.request_id.len() > 64 {
+        return Err(Failure::invalid("request_id: is not 1-64 characters"));
+    }
+    let hash: Sha256 = request.plan_hash.parse().map_err(|error| Failure::invalid(format!("plan_hash: {error}")))?;
+    shared.ledger.plan(&request.plan_hash).map_err(store_failed)?.ok_or_else(|| {
+        Failure::new(Reason::UnknownPlan, format!("there is no plan {hash}")).hint("plan again: muster plan FILE")
+    })
 }
 
 /// Everything that the plan leans on, looked at again; then the ids are drawn.
@@ -77,17 +92,20 @@ fn recheck(shared: &Shared, plan: &wire::Plan) -> Result<(Spec, Blueprint), Fail
     Ok((spec, blueprint))
 }
 
-/// Another cluster may have been given one of the ports a moment ago, before any directory shows it.
-fn clash(shared: &Shared, blueprint: &Blueprint) -> Result<Option<String>, Failure> {
+/// Another cluster may have been given one of the ports a moment ago, before any directory shows it; or it may come
+/// back to one of them.
+pub(super) fn clash(shared: &Shared, blueprint: &Blueprint) -> Result<Option<String>, Failure> {
     let others = shared.ledger.clusters().map_err(store_failed)?;
+    let others = others.iter().filter(|other| other.blueprint.cluster != blueprint.cluster);
     let taken = |record: &ClusterRecord| {
-        let same = |member: &&muster_proto::Member| {
-            record.blueprint.members.iter().any(|other| other.host == member.host && other.port == member.port)
+        let listens = record.listens();
+        let at = |member: &&muster_proto::Member| {
+            [member.port.get(), member.bus_port].iter().any(|port| listens.contains(&(member.host.clone(), *port)))
         };
-        let member = blueprint.members.iter().find(same)?;
-        Some(format!("{} belongs to cluster {}", member.name(), record.blueprint.cluster))
+        let member = blueprint.members.iter().find(at)?;
+        Some(format!("{} (or its bus port) belongs to cluster {}", member.name(), record.blueprint.cluster))
     };
-    Ok(others.iter().find_map(taken))
+    Ok(others.into_iter().find_map(taken))
 }
 
 /// What clients, replicas and agents will log in with, and believe.
@@ -99,7 +117,7 @@ fn draw_credentials(spec: &Spec, blueprint: &Blueprint) -> Result<Option<Credent
 }
 
 /// Fresh and random: 20 of the 32 bytes of two version 4 UUIDs, of which at least 122 bits are drawn by the kernel.
-fn draw() -> NodeId {
+pub(super) fn draw() -> NodeId {
     let mut bytes = [0; 20];
     let drawn = [*Uuid::new_v4().as_bytes(), *Uuid::new_v4().as_bytes()].concat();
     bytes.copy_from_slice(&drawn[..20]);
@@ -125,6 +143,8 @@ fn begin(
         credentials,
         duties: Duties::new(),
         roll: None,
+        rebuild: None,
+        remnants: Vec::new(),
     };
     let operation = OperationRecord {
         plan_hash: Some(plan_hash),
@@ -132,7 +152,7 @@ fn begin(
     };
     let count = (0, record.blueprint.members.len());
     let said = Said { operation: id, state: OpState::Running, phase: "CONFIGURE", message: &operation.message, count };
-    let begun = shared.commit(&record.blueprint, Some(record.clone()), &said, |write| {
+    let begun = shared.commit(&record, Some(record.clone()), &said, |write| {
         write.cluster(&record)?;
         write.operation(&operation)?;
         write.request(&request.request_id, &plan_hash, id)

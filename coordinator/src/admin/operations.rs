@@ -93,6 +93,11 @@ pub fn cancel(shared: &Shared, id: &str) -> Result<wire::Operation, Failure> {
         roll::cancel(shared, record, roll)?;
         return find(shared, id).map(|record| wire_operation(&record));
     }
+    let rebuilt = record.as_ref().and_then(|record| Some((record, record.rebuild.as_ref()?)));
+    if let Some((record, rebuild)) = rebuilt.filter(|(_, rebuild)| rebuild.operation == operation.id) {
+        super::rebuild::cancel(shared, record, rebuild)?;
+        return find(shared, id).map(|record| wire_operation(&record));
+    }
     let record = record.filter(|record| record.operation == operation.id);
     if let Some(record) = record.as_ref().filter(|record| record.formed_ms.is_some()) {
         let name = &record.blueprint.cluster;
@@ -103,12 +108,11 @@ pub fn cancel(shared: &Shared, id: &str) -> Result<wire::Operation, Failure> {
     if operation.state == OpState::Cancelling {
         return Ok(wire_operation(&operation));
     }
-    let blueprint = record.blueprint.clone();
-    let next = ClusterRecord { goal: Goal::SetAside, ..record };
+    let next = ClusterRecord { goal: Goal::SetAside, ..record.clone() };
     let (state, message, count) = (OpState::Cancelling, "called off by an operator", (0, 0));
     let said = Said { operation: operation.id, state, phase: "CANCEL", message, count };
-    let change = |write: &Write| write.goal(&blueprint.cluster, Goal::SetAside);
-    shared.commit(&blueprint, Some(next), &said, change).map_err(store_failed)?;
+    let change = |write: &Write| write.goal(&record.blueprint.cluster, Goal::SetAside);
+    shared.commit(&record, Some(next), &said, change).map_err(store_failed)?;
     find(shared, id).map(|record| wire_operation(&record))
 }
 

@@ -10,6 +10,7 @@ use muster_proto::{
     HostName, Port, Spec,
     convert::micros,
     failure::{Failure, Reason},
+    ports::DEFAULT_BUS_OFFSET,
     wire,
 };
 
@@ -20,7 +21,7 @@ use crate::{
     ledger::unix_ms,
     loss, placement,
     plan::{self, Ingredients},
-    preflight,
+    preflight::{self, own::Ours},
     safeguard::store_failed,
 };
 
@@ -37,10 +38,10 @@ pub async fn plan(shared: &Arc<Shared>, request: wire::PlanRequest) -> Result<wi
     findings.extend(plan::lint(&spec, &placement));
     findings.extend(plan::doors(&spec));
     let began = Instant::now();
-    let answers = shared.preflight(&spec).await;
+    let answers = shared.preflight(&spec, DEFAULT_BUS_OFFSET, &Ours::new()).await;
     let preflight_micros = micros(began.elapsed());
     let bars = shared.bars().map_err(store_failed)?;
-    findings.extend(preflight::judge(&spec, &answers, &offered(shared, &spec), &bars));
+    findings.extend(preflight::judge(&spec, &answers, &offered(shared, &spec), &bars, DEFAULT_BUS_OFFSET));
     let clusters = shared.ledger.clusters().map_err(store_failed)?;
     let clusters = clusters.into_iter().map(|record| record.blueprint.cluster).collect();
     let hosts = &spec.parts().hosts;
@@ -95,7 +96,7 @@ pub fn exists(name: &str, formed: bool, operation: &str) -> Failure {
         .hint(format!("muster op watch {operation}, or muster op cancel {operation}"))
 }
 
-fn offered(shared: &Shared, spec: &Spec) -> BTreeMap<HostName, BTreeSet<Port>> {
+pub(super) fn offered(shared: &Shared, spec: &Spec) -> BTreeMap<HostName, BTreeSet<Port>> {
     let inventory = shared.inventory();
     let ports = |name: &HostName| Some((name.clone(), inventory.get(name)?.hello.ports.iter().collect()));
     spec.parts().hosts.iter().filter_map(|host| ports(&host.name)).collect()

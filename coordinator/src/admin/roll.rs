@@ -227,7 +227,7 @@ fn begin(
     let after = ClusterRecord { roll: Some(roll.clone()), ..record.clone() };
     let unserved = if !roll.dark.is_empty() { ", even if slots are served by nobody" } else { "" };
     let detail = format!("{} of cluster {cluster}: {names}{unserved}; operation {id}", roll.kind.word());
-    let begun = shared.commit(&record.blueprint, Some(after), &said, |write: &Write| {
+    let begun = shared.commit(record, Some(after), &said, |write: &Write| {
         write.audit(&visit.caller, &visit.from, "Admin/Roll", &detail)?;
         write.operation(&operation)?;
         write.roll(cluster, &roll)?;
@@ -256,6 +256,6 @@ pub fn cancel(shared: &Shared, record: &ClusterRecord, roll: &Roll) -> Result<()
     let said = Said { operation: roll.operation, state: OpState::Cancelled, phase: "CANCEL", message: &message, count };
     let after = ClusterRecord { roll: None, ..record.clone() };
     let ended = Roll { errand: None, ..roll.clone() };
-    shared.commit(&record.blueprint, Some(after), &said, |write| write.roll_ended(&ended)).map_err(store_failed)?;
+    shared.commit(record, Some(after), &said, |write| write.roll_ended(&ended)).map_err(store_failed)?;
     Ok(())
 }

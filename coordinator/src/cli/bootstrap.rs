@@ -1,29 +1,21 @@
 //! `muster bootstrap`: plan, ask, apply, follow, prove.
-//!
-//! The request id is drawn once, before the first try: an apply whose answer was lost is sent again with it and cannot
-//! begin a second operation.
 
 use std::path::Path;
 
-use muster_proto::{
-    failure::Failure,
-    wire::{ApplyRequest, Operation, Plan},
-};
-use uuid::Uuid;
+use muster_proto::wire::Plan;
 
 use super::{
-    Context, Stage, Verdict,
+    Context, Verdict,
+    apply::{apply, finish, lay_out},
     args::Format,
-    connect::{Admin, THOROUGH, call},
+    connect::Admin,
     error::CliError,
     follow,
     plan::{self, Answer},
-    progress::Progress,
-    retry::deliver,
 };
 use crate::render::{
-    operation::{BootstrapJson, OperationJson, formed},
-    plan::{Detail, PlanJson, cluster, text},
+    operation::formed,
+    plan::{Detail, cluster, text},
 };
 
 const QUESTION: &str = "Can I set the above configuration? (type 'yes' to accept): ";
@@ -42,7 +34,8 @@ pub async fn run(context: &mut Context, file: &Path, yes: bool) -> Result<Verdic
                 finish(context, None, Some(&plan));
                 return Err(error);
             }
-            let operation = apply(context, &mut admin, &plan).await?;
+            let doing = format!("forming cluster {}", cluster(&plan));
+            let operation = apply(context, &admin, &plan, "", &doing).await?;
             watch(context, &mut admin, &operation.id, Some(&plan), open).await
         }
         Answer::Existing(existing) if existing.formed => {
@@ -61,37 +54,10 @@ pub async fn run(context: &mut Context, file: &Path, yes: bool) -> Result<Verdic
 
 /// Shows the plan, refuses it when it cannot be applied, and asks.
 async fn agree(context: &mut Context, plan: &Plan, yes: bool) -> Result<(), CliError> {
-    let shown = text(plan, Detail::Brief);
-    match context.format {
-        Format::Text => context.console.data(&(shown + "\n")),
-        // Stdout is for the one document at the end; whoever is asked must see what about.
-        Format::Json => context.console.note(&shown),
-    }
+    lay_out(context, &text(plan, Detail::Brief));
     plan::fit(plan)?;
     let accepted = yes || context.console.ask(QUESTION).await.is_some_and(|answer| answer.trim() == "yes");
     if accepted { Ok(()) } else { Err(CliError::Declined) }
-}
-
-async fn apply(context: &mut Context, admin: &mut Admin, plan: &Plan) -> Result<Operation, CliError> {
-    let request =
-        ApplyRequest { plan_hash: plan.hash.clone(), request_id: Uuid::new_v4().to_string(), confirm: String::new() };
-    let doing = format!("forming cluster {}", cluster(plan));
-    context.stage = Stage::Asked;
-    let send = || {
-        let (mut admin, request, doing) = (admin.clone(), request.clone(), doing.clone());
-        async move { call(&doing, THOROUGH, admin.apply(request)).await }
-    };
-    let answer = match deliver(context.patience, send).await {
-        Err(CliError::Refused { doing, source }) => {
-            // A refusal is an answer: no operation was begun.
-            context.stage = Stage::Unchanged;
-            let again = || "plan anew by running the same command again".to_owned();
-            let source = Failure { hint: Some(source.hint.clone().unwrap_or_else(again)), ..source };
-            return Err(CliError::Refused { doing, source });
-        }
-        answer => answer?,
-    };
-    answer.operation.ok_or(CliError::Hollow { doing, missing: "operation" })
 }
 
 async fn watch(
@@ -101,12 +67,7 @@ async fn watch(
     plan: Option<&Plan>,
     open: bool,
 ) -> Result<Verdict, CliError> {
-    context.stage = Stage::Underway(id.to_owned());
-    context.console.note(&format!("operation {id} (Ctrl-C stops watching, not the work)"));
-    let mut progress = Progress::new(&context.console);
-    let operation = follow::follow(context, admin, id, &mut progress).await?;
-    drop(progress);
-    context.stage = follow::stage(&operation);
+    let operation = follow::own(context, admin, id).await?;
     let verdict = follow::verdict(&operation);
     match (context.format, &verdict) {
         (Format::Json, _) => finish(context, Some(&operation), plan),
@@ -122,12 +83,4 @@ async fn watch(
         (Format::Text, Err(_)) => {}
     }
     verdict.map(|()| Verdict::Done)
-}
-
-/// The one document, with what there is.
-fn finish(context: &mut Context, operation: Option<&Operation>, plan: Option<&Plan>) {
-    if context.format == Format::Json {
-        let json = || BootstrapJson { operation: operation.map(OperationJson::from), plan: plan.map(PlanJson::from) };
-        context.show(String::new, json);
-    }
 }

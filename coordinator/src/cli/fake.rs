@@ -30,6 +30,10 @@ pub struct Script {
     pub operations: VecDeque<Result<Operation, Status>>,
     /// One for each Roll; the last one again.
     pub roll: VecDeque<Result<RollResponse, Status>>,
+    pub rebuild: Option<Result<PlanResponse, Status>>,
+    pub trash: ListTrashResponse,
+    pub purge: PurgeTrashResponse,
+    pub protection: SetProtectionResponse,
     pub clusters: Vec<Cluster>,
     pub status: Option<GetStatusResponse>,
     pub check: CheckResponse,
@@ -91,8 +95,8 @@ impl Admin for Fake {
     }
 
     async fn apply(&self, request: Request<ApplyRequest>) -> Result<Response<ApplyResponse>, Status> {
-        let request = request.into_inner();
-        let mut script = self.asked(format!("apply {} {}", request.plan_hash, request.request_id));
+        let ApplyRequest { plan_hash, request_id, confirm } = request.into_inner();
+        let mut script = self.asked(format!("apply {plan_hash} {request_id} {confirm}").trim_end().to_owned());
         let answer = next(&mut script.apply).unwrap_or_else(|| Err(Status::unimplemented("not in the script")));
         answer.map(|operation| Response::new(ApplyResponse { operation: Some(operation) }))
     }
@@ -190,6 +194,30 @@ impl Admin for Fake {
         let mut script = self.asked(format!("{:?}", request.into_inner()));
         let answer = if script.roll.len() > 1 { script.roll.pop_front() } else { script.roll.front().cloned() };
         answer.unwrap_or_else(|| Err(Status::unimplemented("not in the script"))).map(Response::new)
+    }
+
+    async fn plan_rebuild(&self, request: Request<PlanRebuildRequest>) -> Result<Response<PlanResponse>, Status> {
+        let request = request.into_inner();
+        // A spec is long; its name tells it from none.
+        let spec = request.spec.as_ref().map(|spec| spec.name.clone());
+        let request = PlanRebuildRequest { spec: None, ..request };
+        let answer = self.asked(format!("{request:?} to {spec:?}")).rebuild.clone();
+        answer.unwrap_or_else(|| Err(Status::unimplemented("not in the script"))).map(Response::new)
+    }
+
+    async fn list_trash(&self, request: Request<ListTrashRequest>) -> Result<Response<ListTrashResponse>, Status> {
+        Ok(Response::new(self.asked(format!("{:?}", request.into_inner())).trash.clone()))
+    }
+
+    async fn purge_trash(&self, request: Request<PurgeTrashRequest>) -> Result<Response<PurgeTrashResponse>, Status> {
+        Ok(Response::new(self.asked(format!("{:?}", request.into_inner())).purge.clone()))
+    }
+
+    async fn set_protection(
+        &self,
+        request: Request<SetProtectionRequest>,
+    ) -> Result<Response<SetProtectionResponse>, Status> {
+        Ok(Response::new(self.asked(format!("{:?}", request.into_inner())).protection.clone()))
     }
 
     async fn smoke_test(&self, _: Request<SmokeTestRequest>) -> Result<Response<SmokeTestResponse>, Status> {

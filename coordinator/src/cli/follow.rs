@@ -11,6 +11,7 @@ use super::{
     connect::{Admin, QUICK, call},
     console::Console,
     error::{CliError, Message},
+    progress::Progress,
     retry::Retry,
 };
 
@@ -32,6 +33,18 @@ enum End {
     Waiting,
     /// Nobody looks any more.
     Unwatched,
+}
+
+/// Follows an operation that this command has begun, with its progress on stderr: from here on the command is not
+/// needed any more.
+pub async fn own(context: &mut Context, admin: &mut Admin, id: &str) -> Result<Operation, CliError> {
+    context.stage = Stage::Underway(id.to_owned());
+    context.console.note(&format!("operation {id} (Ctrl-C stops watching, not the work)"));
+    let mut progress = Progress::new(&context.console);
+    let operation = follow(context, admin, id, &mut progress).await?;
+    drop(progress);
+    context.stage = stage(&operation);
+    Ok(operation)
 }
 
 /// Shows every event until the operation is done, was cancelled, or needs an operator; returns it as it is then.

@@ -4,15 +4,12 @@ use muster_proto::wire::{Operation, RollKind, RollRequest, RollResponse};
 use uuid::Uuid;
 
 use super::{
-    Context, Stage, Verdict,
+    Context, Verdict,
     args::{Consent, Format, Restart, Start, Stop, Which},
     confirm::confirmed,
     connect::{Admin, THOROUGH, call},
     error::CliError,
-    follow,
-    progress::Progress,
-    retry::deliver,
-    start,
+    follow, start,
 };
 use crate::render::{
     operation::OneJson,
@@ -115,26 +112,15 @@ async fn agree(
 /// Begins it; the same request again if the answer is lost.
 async fn begin(context: &mut Context, admin: &mut Admin, request: &RollRequest) -> Result<Option<Operation>, CliError> {
     let doing = format!("beginning a {} of {}", word(request.kind()), request.cluster);
-    context.stage = Stage::Asked;
     let send = || {
         let (mut admin, request, doing) = (admin.clone(), request.clone(), doing.clone());
         async move { call(&doing, THOROUGH, admin.roll(request)).await }
     };
-    let answer = deliver(context.patience, send).await;
-    if matches!(answer, Err(CliError::Refused { .. })) {
-        context.stage = Stage::Unchanged;
-    }
-    Ok(answer?.operation)
+    Ok(context.begin(send).await?.operation)
 }
 
 async fn watch(context: &mut Context, admin: &mut Admin, begun: &Operation) -> Result<Verdict, CliError> {
-    let id = &begun.id;
-    context.stage = Stage::Underway(id.clone());
-    context.console.note(&format!("operation {id} (Ctrl-C stops watching, not the work)"));
-    let mut progress = Progress::new(&context.console);
-    let operation = follow::follow(context, admin, id, &mut progress).await?;
-    drop(progress);
-    context.stage = follow::stage(&operation);
+    let operation = follow::own(context, admin, &begun.id).await?;
     let verdict = follow::verdict(&operation);
     match (context.format, &verdict) {
         (Format::Json, _) => context.show(String::new, || OneJson::from(&operation)),

@@ -89,7 +89,7 @@ pub fn rotate(
     let said = Said { operation: id, state: OpState::Running, phase, message, count };
     let after = ClusterRecord { credentials: Some(next.clone()), ..record.clone() };
     let detail = format!("cluster {name}, {}: operation {id}", kind.word());
-    let begun = shared.commit(&record.blueprint, Some(after), &said, |write| {
+    let begun = shared.commit(&record, Some(after), &said, |write| {
         write.audit(caller, from, "Trust/RotateCredentials", &detail)?;
         write.operation(&operation)?;
         write.credentials(name, &next)
@@ -209,7 +209,7 @@ fn take(
     let Step { credentials, state, phase, message } = step;
     let said = Said { operation, state, phase, message: &message, count: (0, record.blueprint.members.len()) };
     let after = ClusterRecord { credentials: Some(credentials.clone()), ..record.clone() };
-    let taken = shared.commit(&record.blueprint, Some(after), &said, |write| {
+    let taken = shared.commit(record, Some(after), &said, |write| {
         also(write)?;
         write.credentials(&record.blueprint.cluster, &credentials)
     });

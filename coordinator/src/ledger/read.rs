@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{
     ClusterRecord, EventRecord, Ledger, LedgerError, OpState, OperationRecord, credentials, damaged, document_place,
-    rolls, signed, unsigned,
+    rebuilds, rolls, signed, unsigned,
 };
 use crate::{blueprint::Blueprint, formation::Goal, seal::Seal};
 
@@ -149,6 +149,7 @@ fn cluster_row(row: &Row) -> rusqlite::Result<ClusterRow> {
 fn cluster(row: ClusterRow, seal: &Seal, connection: &Connection) -> Result<ClusterRecord> {
     let (spec, blueprint, goal, formed, operation, name, sealed) = row;
     let (duties, roll) = rolls::of(connection, &name)?;
+    let (rebuild, remnants) = rebuilds::of(connection, seal, &name)?;
     let spec = wire::Spec::decode(spec.as_slice()).map_err(damaged)?;
     Ok(ClusterRecord {
         spec: Spec::try_from(spec).map_err(damaged)?,
@@ -159,6 +160,8 @@ fn cluster(row: ClusterRow, seal: &Seal, connection: &Connection) -> Result<Clus
         credentials: sealed.map(|sealed| credentials::open(seal, &name, &sealed)).transpose()?,
         duties,
         roll,
+        rebuild,
+        remnants,
     })
 }
 

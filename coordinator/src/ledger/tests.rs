@@ -201,7 +201,7 @@ fn a_store_of_another_version_is_left_alone() {
     drop(ledger);
     let path = dir.path().join("store.db");
     // An older one too: it would have its end of the audit sealed anew, wherever that is then.
-    for other in [0, SCHEMA_VERSION - 1, SCHEMA_VERSION + 1] {
+    for other in [0, SCHEMA_BEFORE - 1, SCHEMA_VERSION + 1] {
         Connection::open(&path).unwrap().pragma_update(None, "user_version", other).unwrap();
         assert!(Ledger::is_sealed(&path).unwrap(), "no other key is made for it");
         let refused = Ledger::open(&path, Seal::for_tests()).unwrap_err().to_string();

@@ -106,9 +106,8 @@ impl<'a> Write<'a> {
             record.operation.to_string(),
         ];
         self.0.execute("INSERT INTO clusters VALUES (?1, ?2, ?3, ?4, ?5, ?6)", row)?;
-        for (id, duty) in &record.duties {
-            self.duty(&record.blueprint.cluster, *id, *duty)?;
-        }
+        self.duties(record)?;
+        self.rebuild(record)?;
         match &record.credentials {
             Some(credentials) => self.credentials(&record.blueprint.cluster, credentials),
             None => Ok(()),
@@ -141,8 +140,10 @@ impl<'a> Write<'a> {
             return Err(damaged(format!("{cluster} is formed and cannot be forgotten")));
         }
         self.0.execute("DELETE FROM credentials WHERE cluster = ?1", [cluster.as_str()])?;
-        self.0.execute("DELETE FROM duties WHERE cluster = ?1", [cluster.as_str()])?;
-        Ok(())
+        for table in ["duties", "rebuilds", "remnants"] {
+            self.0.execute(&format!("DELETE FROM {table} WHERE cluster = ?1"), [cluster.as_str()])?;
+        }
+        self.unprotect(cluster)
     }
 
     /// A new operation.

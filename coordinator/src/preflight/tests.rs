@@ -1,9 +1,10 @@
 //! What is judged, case by case; the facts are made up here, and found on real hosts in the whole-system tests.
 
 mod facts;
+mod own;
 
 use expect_test::{Expect, expect};
-use muster_proto::{Auth, Limits, Tls, spec::SpecParts};
+use muster_proto::{Auth, Limits, Tls, ports::DEFAULT_BUS_OFFSET, spec::SpecParts};
 
 use super::*;
 
@@ -29,7 +30,7 @@ fn check(reach: Result<Vec<wire::Unreached>, String>, survey: Result<wire::Surve
     let answer = Answer { survey, reach, address: "10.0.0.1".into(), ..well.clone() };
     let answers = BTreeMap::from([("a".parse().unwrap(), answer), ("b".parse().unwrap(), well)]);
     let offered = hosts.iter().map(|host| (host.name.clone(), host.ports.iter().collect())).collect();
-    let findings = judge(&Spec::new(parts).unwrap(), &answers, &offered, &Bars::new());
+    let findings = judge(&Spec::new(parts).unwrap(), &answers, &offered, &Bars::new(), DEFAULT_BUS_OFFSET);
     let line = |found: &Finding| {
         let host = found.host.as_ref().map(ToString::to_string).unwrap_or_default();
         format!("{:?} {} {host} [{}]: {}\n", found.severity, found.code, found.subject, found.message)

@@ -17,10 +17,7 @@ fn a_host_is_told_of_every_cluster_that_names_it_and_of_no_other() {
     let (orders, mut carts) = (blueprint(), drawn(&Case::new(&[1, 1, 1], 0)));
     carts.cluster = "carts".parse().unwrap();
     let none = Duties::new();
-    let told = [
-        Told { blueprint: &orders, goal: Goal::Running, formed: true, duties: &none, spec: None, access: None },
-        Told { blueprint: &carts, goal: Goal::Prepared, formed: false, duties: &none, spec: None, access: None },
-    ];
+    let told = [Told::plain(&orders, Goal::Running, true, &none), Told::plain(&carts, Goal::Prepared, false, &none)];
     let hosts = ["server1", "server3", "server9"].map(host);
     let wishes = assignments(&hosts, &told);
     assert_eq!(wishes.keys().cloned().collect::<Vec<_>>(), hosts);
@@ -38,8 +35,8 @@ fn every_goal_is_a_wish_for_every_instance() {
     let blueprint = blueprint();
     let cases = [(Goal::Prepared, Want::Prepared), (Goal::Running, Want::Running), (Goal::SetAside, Want::SetAside)];
     for (goal, want) in cases {
-        let told =
-            Told { blueprint: &blueprint, goal, formed: false, duties: &Duties::new(), spec: None, access: None };
+        let none = Duties::new();
+        let told = Told::plain(&blueprint, goal, false, &none);
         let wishes = assignments(&blueprint.hosts(), &[told]);
         let wants: Vec<_> = wishes.values().flat_map(|wish| &wish.clusters[0].instances).map(|one| one.want).collect();
         assert_eq!(wants, [want; 6]);

@@ -17,9 +17,9 @@ pub struct OneJson {
     operation: OperationJson,
 }
 
-/// What a bootstrap ended with: no operation when nothing was begun, no plan when there was one already.
+/// What the applying of a plan ended with: no operation when nothing was begun, no plan when it was applied already.
 #[derive(Debug, Clone, Serialize)]
-pub struct BootstrapJson {
+pub struct AppliedJson {
     /// The operation.
     pub operation: Option<OperationJson>,
     /// The plan.

@@ -49,6 +49,8 @@ pub fn formed(spec: &Spec, blueprint: Blueprint) -> ClusterRecord {
         credentials,
         duties: Duties::new(),
         roll: None,
+        rebuild: None,
+        remnants: Vec::new(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use expect_test::{Expect, expect};
 
-use muster_proto::PortSet;
+use muster_proto::{PortSet, ports::DEFAULT_BUS_OFFSET};
 
 use super::super::*;
 use crate::{render, samples::spec};
@@ -58,7 +58,8 @@ fn found(answers: &Facts) -> String {
 
 fn found_for(spec: &Spec, answers: &Facts) -> String {
     let offered = spec.parts().hosts.iter().map(|host| (host.name.clone(), host.ports.iter().collect())).collect();
-    let findings: Vec<_> = judge(spec, answers, &offered, &Bars::new()).into_iter().map(wire::Finding::from).collect();
+    let findings: Vec<_> =
+        judge(spec, answers, &offered, &Bars::new(), DEFAULT_BUS_OFFSET).into_iter().map(wire::Finding::from).collect();
     render::finding::text(&findings)
 }
 
@@ -140,7 +141,7 @@ fn ports_that_cannot_be_had() {
     );
     let spec = spec();
     let offered = [(name("server1"), BTreeSet::new()), (name("server2"), spec.parts().hosts[1].ports.iter().collect())];
-    let findings = judge(&spec, &facts(), &offered.into(), &Bars::new());
+    let findings = judge(&spec, &facts(), &offered.into(), &Bars::new(), DEFAULT_BUS_OFFSET);
     assert_eq!(findings.iter().map(|finding| finding.code).collect::<Vec<_>>(), ["PORT_NOT_OFFERED"; 3]);
 }
 

@@ -73,6 +73,9 @@ pub(crate) fn healthy() -> GetStatusResponse {
             formed_unix_ms: 1_795_384_802_345,
             roll: String::new(),
             rotation: String::new(),
+            rebuild: String::new(),
+            protection: String::new(),
+            quarantined: vec![],
         }),
         instances: vec![
             instance(0, 1, 7000, 0, None),

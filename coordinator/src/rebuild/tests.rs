@@ -1,0 +1,1 @@
+//! What a rebuild makes of records and reports.
