@@ -264,6 +264,11 @@ impl Inventory {
         blueprint.hosts().into_iter().filter_map(one).collect()
     }
 
+    /// Why nothing current is known of a host; none where something is.
+    pub fn away(&self, name: &HostName, bars: &Bars) -> Option<String> {
+        self.current(name, bars).err().map(|away| away.to_string())
+    }
+
     /// The report of a host that is live and has taken in what it was told last.
     fn current(&self, name: &HostName, bars: &Bars) -> Result<&Report, Away> {
         if let Some(bar) = bars.get(name) {

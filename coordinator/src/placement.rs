@@ -79,6 +79,13 @@ pub struct Seat {
     pub why: String,
 }
 
+impl Placement {
+    /// Every instance, shard by shard.
+    pub fn seats(&self) -> impl Iterator<Item = &Seat> {
+        self.shards.iter().flat_map(PlacedShard::seats)
+    }
+}
+
 impl PlacedShard {
     /// Master first.
     pub fn seats(&self) -> impl Iterator<Item = &Seat> {
