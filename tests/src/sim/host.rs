@@ -9,11 +9,17 @@ use std::{
 use muster_agent::{
     layout::Stamp,
     ledger::Orders,
+    permits::Permits,
     reconcile::{Answer, ProcessSeen, Verdict},
     restart::{Past, Word},
 };
-use muster_proto::{ClusterName, Generation, HostName, InstanceState, NodeId, NodeView, Port, PortSet, Report, wire};
+use muster_proto::{
+    ClusterId, ClusterName, Generation, HostName, Incarnation, InstanceState, NodeId, NodeView, Port, PortSet, Report, wire,
+};
 use uuid::Uuid;
+
+/// One life of one cluster.
+pub type Life = (ClusterId, Incarnation);
 
 /// A directory of an instance. It keeps its inode wherever it is renamed to.
 #[derive(Debug, Clone)]
@@ -26,6 +32,12 @@ pub struct Directory {
     pub data: bool,
     /// A server has run in it.
     pub ran: bool,
+}
+
+impl Directory {
+    pub fn life(&self) -> Life {
+        (self.stamp.cluster_id, self.stamp.incarnation)
+    }
 }
 
 /// What an agent has written down about a process.
@@ -114,6 +126,7 @@ pub struct Agent {
     pub sent: Option<(Report, Duration)>,
     /// Dials in vain since the last welcome.
     pub dials: u32,
+    pub permits: Permits,
     /// When its next pass is, and the number of that appointment.
     pub due: (Duration, u64),
 }
@@ -158,6 +171,7 @@ impl Agent {
             welcomed: false,
             sent: None,
             dials: 0,
+            permits: Permits::default(),
             due: (Duration::MAX, 0),
         }
     }

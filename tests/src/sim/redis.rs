@@ -16,6 +16,8 @@ use std::{net::IpAddr, time::Duration};
 
 use muster_proto::{NodeId, NodeView, Role, Sha256, SlotRange, slots::ranges_text, view};
 
+use super::host::Life;
+
 /// `CLUSTER_WRITABLE_DELAY`, and the 100 ms of the first look.
 const WRITABLE: Duration = Duration::from_millis(2_100);
 /// A first sync of little data.
@@ -62,8 +64,8 @@ pub struct Server {
     pub address: IpAddr,
     pub port: u16,
     pub bus: u16,
-    /// Which life of its cluster its directory was stamped for; for the judge alone.
-    pub incarnation: u64,
+    /// Which life of which cluster its directory was stamped for; for the judge alone.
+    pub life: Life,
     pub timeout: Duration,
     /// Holds the lock of its port: an agent has started it.
     pub locked: bool,
@@ -137,7 +139,7 @@ pub fn directive<'a>(conf: &'a str, key: &str) -> Option<&'a str> {
 
 impl Server {
     /// Reads its conf and its nodes.conf; none where it would refuse them.
-    pub fn start(pid: i32, host: usize, home: u64, conf: &str, nodes: &str, now: Duration) -> Option<Self> {
+    pub fn start(pid: i32, host: usize, home: u64, life: Life, (conf, nodes): (&str, &str), now: Duration) -> Option<Self> {
         let (me, peers) = read_nodes(nodes)?;
         let port: u16 = directive(conf, "port")?.parse().ok()?;
         let timeout = directive(conf, "cluster-node-timeout").and_then(|ms| ms.parse().ok()).unwrap_or(15_000);
@@ -148,7 +150,7 @@ impl Server {
             address: directive(conf, "bind")?.parse().ok()?,
             port,
             bus: directive(conf, "cluster-port").map_or(Some(port + 10_000), |bus| bus.parse().ok())?,
-            incarnation: 0,
+            life,
             timeout: Duration::from_millis(timeout),
             locked: false,
             began: now,
