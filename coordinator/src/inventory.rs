@@ -1,5 +1,7 @@
 //! What is, as agents last said it, with its age. Nothing here is kept across a restart.
 
+mod away;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
@@ -262,11 +264,6 @@ impl Inventory {
                 .then(|| culprit(format!("has made generation {} true, told was {told}", report.converged), false))
         };
         blueprint.hosts().into_iter().filter_map(one).collect()
-    }
-
-    /// Why nothing current is known of a host; none where something is.
-    pub fn away(&self, name: &HostName, bars: &Bars) -> Option<String> {
-        self.current(name, bars).err().map(|away| away.to_string())
     }
 
     /// The report of a host that is live and has taken in what it was told last.
