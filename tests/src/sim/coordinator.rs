@@ -293,12 +293,10 @@ impl World {
                 }
                 let formed_ms = u64::try_from(now.as_millis()).ok();
                 let next = rebuild::done(&ClusterRecord { formed_ms, ..record.clone() });
-                self.judge_latched(&next);
                 self.commit(nth, change(Some(next), OpState::Done, "FORMED", "every master takes a write"))
             }
             Phase::Verify { .. } | Phase::Start { .. } if self.sabotage(Sabotage::LatchUnproved) => {
                 let next = rebuild::done(&ClusterRecord { formed_ms: Some(1), ..record.clone() });
-                self.judge_latched(&next);
                 self.commit(nth, change(Some(next), OpState::Done, "FORMED", "every master takes a write"))
             }
             Phase::Gone => self.commit(nth, change(None, OpState::Cancelled, "CANCEL", &phase.to_string())),
@@ -306,7 +304,6 @@ impl World {
                 let Some((crossed, ended)) = rebuild::cross(record) else { return Ok(()) };
                 let (from, to) = (record.blueprint.incarnation, crossed.blueprint.incarnation);
                 let message = format!("the point of no return: life {from} ends, life {to} follows");
-                self.judge_crossed(record, &crossed);
                 let formed = record.formed_ms.is_some();
                 let lives = &mut self.of(nth).lives_after;
                 *lives = Some((ended, formed));
@@ -411,6 +408,9 @@ impl World {
         coordinator.store = store;
         if state.ended() {
             coordinator.drives.remove(&operation);
+        }
+        if let Some(next) = &next {
+            self.judge_committed(nth, &before, next);
         }
         self.tell(who, format!("{phase} [{}] {message}", state.word()));
         if doom == Some(true) {

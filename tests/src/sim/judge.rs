@@ -70,8 +70,8 @@ impl Judge {
         *self.counts.entry(what).or_default() += 1;
     }
 
-    /// An operator has approved a life.
-    pub fn approved(&mut self, blueprint: &Blueprint) {
+    /// A life has begun.
+    fn begun(&mut self, blueprint: &Blueprint) {
         let life = (blueprint.cluster_id, blueprint.incarnation);
         if blueprint.incarnation.0 == 1 {
             self.current.insert(life.0, life);
@@ -158,9 +158,13 @@ impl World {
     pub fn judge_made(&mut self, host: usize, port: Port) {
         let directory = &self.hosts[host].disk.places[&port];
         *self.judge.owned.entry(host).or_default() += 1;
-        if !self.judge.ids.insert(directory.stamp.node_id) {
-            let sentence = format!("{}:{port}: a directory is made for a node that had one", self.hosts[host].name);
-            self.judge.condemn(sentence);
+        let (id, who) = (directory.stamp.node_id, format!("{}:{port}", self.hosts[host].name));
+        let planned = self.judge.lives.get(&directory.life());
+        if !planned.is_some_and(|planned| planned.members.iter().any(|member| member.node_id == id)) {
+            self.judge.condemn(format!("{who}: a directory is made for a node of a life that has not begun"));
+        }
+        if !self.judge.ids.insert(id) {
+            self.judge.condemn(format!("{who}: a directory is made for a node that had one"));
         }
     }
 
@@ -255,8 +259,22 @@ impl World {
         }
     }
 
-    /// A coordinator is about to end a life.
-    pub fn judge_crossed(&mut self, before: &ClusterRecord, after: &ClusterRecord) {
+    /// A coordinator has taken a step. What one on a copy of the store does is nobody's will.
+    pub fn judge_committed(&mut self, nth: usize, before: &ClusterRecord, after: &ClusterRecord) {
+        let began = before.blueprint.incarnation.0 == 1 && !self.judge.lives.values().any(|it| *it == before.blueprint);
+        if nth == 0 && began {
+            self.judge.begun(&after.blueprint);
+        }
+        if before.blueprint.incarnation != after.blueprint.incarnation {
+            self.judge_crossed(nth, before, after);
+        }
+        if before.formed_ms.is_none() && after.formed_ms.is_some() {
+            self.judge_latched(nth, after);
+        }
+    }
+
+    /// A life has ended.
+    fn judge_crossed(&mut self, nth: usize, before: &ClusterRecord, after: &ClusterRecord) {
         let life = |record: &ClusterRecord| (record.blueprint.cluster_id, record.blueprint.incarnation);
         let (from, to) = (life(before), life(after));
         let missing = &self.judge.missing;
@@ -264,6 +282,12 @@ impl World {
         if let Some(runs) = self.servers.values().find(runs) {
             let who = format!("{}:{} (pid {})", self.hosts[runs.host].name, runs.port, runs.pid);
             self.judge.condemn(format!("life {} ends, and {who} of it runs", from.1));
+        }
+        if nth > 0 {
+            return;
+        }
+        if !after.restores() {
+            self.judge.begun(&after.blueprint);
         }
         if to.1 <= from.1 && !self.judge.was_formed.contains(&to) {
             self.judge.condemn(format!("life {} follows life {}, and never was", to.1, from.1));
@@ -277,13 +301,16 @@ impl World {
         self.judge.count("crossed");
     }
 
-    /// A coordinator is about to say that a cluster is formed.
-    pub fn judge_latched(&mut self, record: &ClusterRecord) {
+    /// A cluster is said to be formed.
+    fn judge_latched(&mut self, nth: usize, record: &ClusterRecord) {
         let life = (record.blueprint.cluster_id, record.blueprint.incarnation);
         let late = |id: &NodeId| self.judge.agreed.get(id).is_none_or(|at| *at + RECENT < self.now);
         if let Some(member) = record.blueprint.members.iter().find(|member| late(&member.node_id)) {
             let sentence = format!("life {} is called formed, and {} does not agree", life.1, member.name());
             self.judge.condemn(sentence);
+        }
+        if nth > 0 {
+            return;
         }
         self.judge.formed.insert(life.0, (life, self.now));
         self.judge.was_formed.insert(life);

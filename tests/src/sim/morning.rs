@@ -71,7 +71,7 @@ impl World {
         let operation = main.store.operations.get(&id).cloned()?;
         if record.formed_ms.is_none() || record.rebuild.is_some() {
             let cure = match operation.state {
-                OpState::NeedsOperator => Some(operation.message.clone()),
+                OpState::NeedsOperator | OpState::Cancelling => Some(operation.message.clone()),
                 OpState::Paused => Some(format!("muster op resume {id}")),
                 _ => None,
             };
@@ -87,12 +87,14 @@ impl World {
     /// A formed cluster: every instance runs in its own directory, and all agree.
     fn unwell(&mut self, record: &ClusterRecord) -> Option<(String, Option<String>)> {
         let life = (record.blueprint.cluster_id, record.blueprint.incarnation);
+        let any = self.verdict_of(|state| state == InstanceState::Blocked);
         for member in &record.blueprint.members {
             let host = self.host_named(&member.host).expect("a host");
             let words = self.hosts[host].agent.as_ref().and_then(|agent| {
                 let verdict = agent.verdicts.get(&member.port)?;
                 (verdict.state == InstanceState::Blocked).then(|| verdict.reason.clone())
             });
+            let words = words.or_else(|| any.clone());
             let Some(directory) = self.hosts[host].disk.places.get(&member.port).filter(|it| it.life() == life) else {
                 return Some((format!("{} has no directory", member.name()), words));
             };
@@ -167,6 +169,7 @@ impl World {
             ["muster", "op", "resume", id] => id.parse().is_ok_and(|id| self.does(&Act::Resume(id))),
             ["muster", "rebuild", _, "--undo"] => self.does(&Act::Undo),
             ["muster", "rebuild", _] => self.does(&Act::Rebuild { missing: None }),
+            ["redis-cli", "cluster", "failover", "takeover"] => self.takes_over(),
             ["muster", "start", "--even-if-empty"] => {
                 self.overrules();
                 true
@@ -178,6 +181,23 @@ impl World {
     fn pid(&mut self, pid: &str, act: impl Fn(&mut Self, i32)) -> bool {
         let Some(pid) = pid.parse().ok().filter(|pid| self.servers.contains_key(pid)) else { return false };
         act(self, pid);
+        true
+    }
+
+    /// A replica of a master that does not run is told to take over, without a vote.
+    fn takes_over(&mut self) -> bool {
+        let now = self.now;
+        let runs = |id: muster_proto::NodeId| self.servers.values().any(|server| server.me == id);
+        let heir = self.servers.values().find(|server| {
+            let master = server.myself().role.master();
+            server.is_awake(now) && master.is_some_and(|master| !runs(master))
+        });
+        let Some((pid, master)) = heir.and_then(|heir| Some((heir.pid, heir.myself().role.master()?))) else {
+            return false;
+        };
+        let epoch = self.servers.values().flat_map(|it| &it.peers).map(|peer| peer.epoch).max().unwrap_or(0) + 1;
+        self.servers.get_mut(&pid).expect("it runs").promote(master, epoch);
+        self.stirred = true;
         true
     }
 
@@ -220,7 +240,7 @@ impl World {
 /// named by its pid, and whoever has started it ends it.
 fn commands(words: &str) -> Vec<String> {
     let mut found = Vec::new();
-    for (at, _) in words.match_indices("muster ").chain(words.match_indices("kill ")) {
+    for (at, _) in words.match_indices("muster ").chain(words.match_indices("kill ")).chain(words.match_indices("redis-cli ")) {
         let rest = &words[at..];
         let end = rest.find([';', ',', ')', '(']).unwrap_or(rest.len());
         found.push((at, rest[..end].trim_end_matches(['.', ' ']).to_owned()));

@@ -160,7 +160,6 @@ impl World {
         record.operation = operation.id;
         self.operator.bootstraps += 1;
         self.tell("operator", format!("muster bootstrap (operation {})", operation.id));
-        self.judge.approved(&record.blueprint);
         let gives_way = None;
         let change = Change {
             before: record.clone(),
@@ -315,9 +314,6 @@ impl World {
         let offset = rebuild::offset_of(&next.blueprint).get();
         let what = format!("muster rebuild orders{how} (operation {id}, bus offset {offset})");
         self.tell("operator", what);
-        if !undo {
-            self.judge.approved(&next.blueprint);
-        }
         let given_up: Vec<usize> = missing.iter().filter_map(|host| self.host_named(host)).collect();
         self.judge.missing.extend(given_up);
         let gives_way = record.rebuild.as_ref().map(|open| open.operation);
