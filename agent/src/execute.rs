@@ -1,13 +1,18 @@
 //! Does what was planned: one short arm a step, each of them safe to do again.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::PathBuf,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
-use muster_proto::printable;
+use muster_proto::{convert::millis, printable};
 
 use crate::{
     adjust::{AdjustError, adjust},
     config::RunAs,
-    layout::InstanceDir,
+    layout::{Hindrance, InstanceDir},
+    permits::Wipe,
     process::{Process, SpawnError},
     reconcile::Step,
     strangers::Crowd,
@@ -22,6 +27,8 @@ pub enum Done {
     Started(Process),
     /// A directory is in the trash, there.
     Aside(PathBuf),
+    /// A directory is back in its place.
+    Restored,
 }
 
 /// Why a step has failed. The world is as it was before it.
@@ -39,6 +46,15 @@ pub enum StepError {
     /// The lock was taken between look and step.
     #[error("something runs in {0}; it is not moved")]
     Busy(PathBuf),
+    /// The directory of a former life is data.
+    #[error("there is no permit to set {0} aside")]
+    NoPermit(PathBuf),
+    /// There is, and all the same.
+    #[error("it is not set aside: {0}")]
+    Hindered(Hindrance),
+    /// It stays in the trash.
+    #[error("cannot put {0} back")]
+    Restore(PathBuf, #[source] io::Error),
 }
 
 impl StepError {
@@ -84,6 +100,11 @@ pub fn perform(step: &Step, dir: &InstanceDir, tools: &Tools) -> Result<Done, St
             crate::process::Found::Nothing => dir.set_aside(stamp).map(Done::Aside).map_err(write(dir.path())),
             _ => Err(StepError::Busy(dir.path())),
         },
+        Step::Wipe { .. } => Err(StepError::NoPermit(dir.path())),
+        Step::Restore { stamp } => {
+            dir.restore(stamp).map_err(|error| StepError::Restore(dir.path(), error))?;
+            Ok(Done::Restored)
+        }
         // The rest of it is said to the server, which answers in its own time.
         Step::Adjust { files, .. } => {
             dir.write_files(files).map_err(write(dir.path()))?;
@@ -93,10 +114,25 @@ pub fn perform(step: &Step, dir: &InstanceDir, tools: &Tools) -> Result<Done, St
     }
 }
 
-/// Performs one step to its end.
-pub async fn carry_out(step: Step, dir: InstanceDir, tools: Tools) -> Result<Done, StepError> {
+/// Sets the directory of a former life aside, by the right that a permit gave, which is used up.
+pub fn wipe(wipe: Wipe, dir: &InstanceDir) -> Result<Done, StepError> {
+    // Somebody may have started a server in there by hand, which has no lock of ours.
+    match Process::find(dir, || Crowd::default().strangers(dir, &[])).0 {
+        crate::process::Found::Nothing => {}
+        _ => return Err(StepError::Busy(dir.path())),
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    dir.set_aside_former(wipe, millis(now)).map(Done::Aside).map_err(StepError::Hindered)
+}
+
+/// Performs one step to its end; `right` is what a wipe takes.
+pub async fn carry_out(step: Step, right: Option<Wipe>, dir: InstanceDir, tools: Tools) -> Result<Done, StepError> {
     let (files, place) = (step.clone(), dir.clone());
-    let written = tokio::task::spawn_blocking(move || perform(&files, &place, &tools)).await;
+    let written = tokio::task::spawn_blocking(move || match (&files, right) {
+        (Step::Wipe { .. }, Some(right)) => wipe(right, &place),
+        (step, _) => perform(step, &place, &tools),
+    })
+    .await;
     let done = written.map_err(|error| StepError::Write(dir.path(), io::Error::other(error)))??;
     if let Step::Adjust { live, target, .. } = &step {
         adjust(&dir, live, target).await?;

@@ -4,9 +4,9 @@
 //! has one noun, its text and its JSON side by side, so that a field that is added is added to both. The JSON is an
 //! interface that scripts rely on: fields are only ever added, and a value that is not known is `null`, never "".
 //!
-//! Reading order: [`finding`], [`hosts`], [`plan`], [`operation`], [`status`], [`roll`], [`start`], [`rebuild`], [`trash`],
-//! [`protection`], [`ps`], [`events`], [`logs`], [`check`], [`smoke`]; then who may what: [`trust`], [`token`], [`user`], [`whoami`], [`context`], [`second`],
-//! [`authority`], [`credentials`], [`audit`].
+//! Reading order: [`finding`], [`hosts`], [`plan`], [`operation`], [`status`], [`roll`], [`start`], [`rebuild`],
+//! [`trash`], [`protection`], [`ps`], [`events`], [`logs`], [`check`], [`smoke`]; then who may what: [`trust`],
+//! [`token`], [`user`], [`whoami`], [`context`], [`second`], [`authority`], [`credentials`], [`audit`].
 
 pub mod audit;
 pub mod authority;

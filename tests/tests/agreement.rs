@@ -172,6 +172,8 @@ impl World {
             failed: None,
             saving: false,
             applied: None,
+            granted: None,
+            trashed: Err("nothing is set aside here".into()),
         }
     }
 

@@ -22,7 +22,7 @@ const SKIPPED: [&str; 4] = [".git", "target", ".demo", ".servers"];
 const TEXTS: [&str; 7] = ["rs", "sh", "proto", "md", "toml", "service", "conf"];
 
 /// Modules that decide and never act, and the crate that each is in.
-const PURE: [&str; 9] = [
+const PURE: [&str; 10] = [
     "coordinator/src/placement",
     "coordinator/src/lint",
     "coordinator/src/loss",
@@ -30,6 +30,7 @@ const PURE: [&str; 9] = [
     "coordinator/src/reconcile",
     "coordinator/src/doomed",
     "agent/src/reconcile",
+    "agent/src/permits",
     "agent/src/conf",
     "agent/src/scope",
 ];

@@ -73,9 +73,10 @@ async fn nothing_is_reported_before_the_first_look() {
 
     let config = Config { coordinator: Endpoint::Unix(socket), ..samples::config(base.path()) };
     let (_assignment, assigned) = watch::channel(Arc::new(samples::assignment(muster_proto::Want::Running, false)));
-    let (published, publication) = watch::channel(Published { report: report(0), passes: 0 });
+    let (published, publication) = watch::channel(Published { report: report(0), passes: 0, stream: None });
     let (events, _bell) = mpsc::channel(8);
-    let tasks = Tasks::new(config.clone(), layout, assigned.clone(), events.clone());
+    let trash = Arc::new(crate::trash::Trash::new(layout.clone(), assigned.clone(), config.trash));
+    let tasks = Tasks::new(config.clone(), layout, assigned.clone(), events.clone(), trash);
     let news = News { published: publication, assignment: assigned };
     let link = Link::new(config.coordinator, Papers::in_dir(base.path()), samples::hello(), news, events, tasks);
     let shutdown = CancellationToken::new();
@@ -88,7 +89,7 @@ async fn nothing_is_reported_before_the_first_look() {
         let said = hears.recv().await.unwrap();
         assert!(matches!(said, from_agent::Body::TaskResult(_)), "{nth}: {said:?}");
     }
-    published.send_replace(Published { report: report(7), passes: 1 });
+    published.send_replace(Published { report: report(7), passes: 1, stream: None });
     let Some(from_agent::Body::Report(first)) = hears.recv().await else { panic!("no report") };
     assert_eq!(first.converged, 7);
     shutdown.cancel();

@@ -26,8 +26,9 @@ fn agent() -> Agent {
     let (base, layout) = layout();
     let config = Config { address: address(), redis_server: Some("/bin/true".into()), ..samples::config(base.path()) };
     let (assignment, assigned) = tokio::sync::watch::channel(Arc::new(samples::assignment(Want::Running, false)));
+    let trash = Arc::new(Trash::new(layout.clone(), assigned.clone(), config.trash));
     Agent {
-        tasks: Tasks::new(config, layout, assigned, mpsc::channel(8).0),
+        tasks: Tasks::new(config, layout, assigned, mpsc::channel(8).0, trash),
         _assignment: assignment,
         _base: base,
         _alone: alone,

@@ -175,17 +175,19 @@ pub fn is_rebuild(operation: &Operation) -> bool {
     matches!(&*operation.kind, "rebuild" | "undo")
 }
 
-/// What takes a rebuild back as it is now, or an undo; none where nothing does yet, and for other kinds.
+/// What takes a rebuild or an undo back as it is now; none where nothing does, and for other kinds.
 pub fn way_back(operation: &Operation) -> Option<String> {
     use OperationState::{Done, NeedsOperator, Paused, Running};
-    let Operation { id, kind, cluster, phase, .. } = operation;
-    let fenced = phase == "FENCE";
-    match operation.state() {
+    let Operation { id, cluster, phase, .. } = operation;
+    let undo = format!("muster rebuild {cluster} --undo");
+    match (operation.state(), &**phase) {
         _ if !is_rebuild(operation) => None,
-        Running | Paused | NeedsOperator if fenced => Some(format!("muster op cancel {id}")),
-        NeedsOperator if kind == "rebuild" && phase != "RETURN" => Some(format!("muster rebuild {cluster} --undo")),
-        Running | Paused => Some(format!("once it is formed: muster rebuild {cluster} --undo")),
-        Done => Some(format!("muster trash {cluster} says whether it still can be taken back, and how")),
+        (_, "RETURN") => None,
+        (Running | Paused | NeedsOperator, "FENCE") => Some(format!("muster op cancel {id}")),
+        // One that stands still gives way to another.
+        (Paused | NeedsOperator, _) => Some(undo),
+        (Running, _) => Some(format!("when it is formed, or after muster op pause {id}: {undo}")),
+        (Done, _) => Some(format!("muster trash {cluster} says whether it still can be taken back, and how")),
         _ => None,
     }
 }
@@ -201,8 +203,8 @@ pub fn event(event: &OperationEvent) -> String {
     format!("{}{count}{state}{message}", event.phase)
 }
 
-/// How a bootstrap, a rebuild or an undo that is done ends, as redis-trib ended. Each line is what VERIFY has proved before the operation
-/// could be done.
+/// How a bootstrap, a rebuild or an undo that is done ends, as redis-trib ended. Each line is what VERIFY has proved
+/// before the operation could be done.
 pub fn formed(operation: &Operation, preflight_micros: Option<u64>) -> String {
     let mut text = "[OK] All nodes agree about slots configuration.\n[OK] All 16384 slots covered.\n\
                     [OK] Every master took a write, every replica is in sync.\n"
@@ -311,6 +313,7 @@ pub(crate) mod tests {
         let cases = [
             ("bootstrap", Running, "START"),
             ("rebuild", Running, "FENCE"),
+            ("rebuild", Running, "WIPE"),
             ("rebuild", Paused, "WIPE"),
             ("rebuild", NeedsOperator, "START"),
             ("rebuild", Cancelling, "RETURN"),
@@ -329,14 +332,15 @@ pub(crate) mod tests {
         expect![[r#"
             bootstrap START running: 
             rebuild FENCE running: muster op cancel 42
-            rebuild WIPE paused: once it is formed: muster rebuild orders --undo
+            rebuild WIPE running: when it is formed, or after muster op pause 42: muster rebuild orders --undo
+            rebuild WIPE paused: muster rebuild orders --undo
             rebuild START needs_operator: muster rebuild orders --undo
             rebuild RETURN cancelling: 
             rebuild RETURN needs_operator: 
             rebuild RETURN cancelled: 
             rebuild FORMED done: muster trash orders says whether it still can be taken back, and how
             undo FENCE running: muster op cancel 42
-            undo WIPE needs_operator: 
+            undo WIPE needs_operator: muster rebuild orders --undo
             undo FORMED done: muster trash orders says whether it still can be taken back, and how
         "#]]
         .assert_eq(&cases.map(one).concat());

@@ -1,5 +1,5 @@
-//! `muster rebuild`, before it asks: what ends and what begins, every directory that is set aside or comes back, how the
-//! spec changes; and then the plan of what is there afterwards, as a bootstrap shows it.
+//! `muster rebuild`, before it asks: what ends and what begins, every directory that is set aside or comes back, how
+//! the spec changes; and then the plan of what is there afterwards, as a bootstrap shows it.
 //!
 //! Ages are as of the plan, whose making is its expiry less the time that it holds.
 
@@ -147,12 +147,16 @@ pub fn meaning(plan: &Plan) -> String {
     } else {
         "a new, empty cluster is formed".to_owned()
     };
-    let lost = list(&rebuild.doomed, |doomed| doomed.keeps == NOTHING);
-    let lost = if lost.is_empty() { lost } else { format!("\nThe data of {lost} is on no disk: it is lost.") };
+    let lost = list(&rebuild.doomed, |doomed| doomed.keeps == NOTHING && (doomed.keys > 0 || !doomed.error.is_empty()));
+    let lost = if lost.is_empty() { lost } else { format!("\nWhat {lost} holds is on no disk: it is lost.") };
+    // What is superseded has left no whole cluster to go back to.
+    let cancel = match rebuild.supersedes.is_empty() {
+        true => "Until the first directory moves it can be called off (muster op cancel); afterwards it can be undone",
+        false => "It cannot be called off, because what there is now is no whole cluster; it can be undone",
+    };
     format!(
         "All {instances} of {name} are stopped, then their directories are renamed into .trash on their hosts, and \
-         {then}. Clients are cut off until it is formed.{without}\nUntil the first directory moves it can be called \
-         off (muster op cancel); afterwards it can be undone (muster rebuild {name} --undo).{lost}"
+         {then}. Clients are cut off until it is formed.{without}\n{cancel} (muster rebuild {name} --undo).{lost}"
     )
 }
 
@@ -224,23 +228,15 @@ fn totals(all: &[DoomedInstance]) -> String {
     )
 }
 
-/// What does not fit into a table, one line each.
+/// Of whom nothing is known and nothing is waited for. What else is not known is a finding.
 fn notes(all: &[DoomedInstance]) -> String {
-    let mut text = String::new();
     let quarantined = list(all, |doomed| doomed.quarantined);
-    if !quarantined.is_empty() {
-        text += &format!(
+    match quarantined.is_empty() {
+        true => quarantined,
+        false => format!(
             "[QUARANTINED] {quarantined}: the host is not there; set aside when it comes back, before anything else\n"
-        );
+        ),
     }
-    let nothing = list(all, |doomed| doomed.keeps == NOTHING);
-    if !nothing.is_empty() {
-        text += &format!("[KEEPS NOTHING] {nothing}: no data is on disk, and an undo brings back none\n");
-    }
-    for doomed in all.iter().filter(|doomed| !doomed.error.is_empty() && !doomed.quarantined) {
-        text += &format!("[NOT KNOWN] {}: {}\n", name(doomed), doomed.error);
-    }
-    text
 }
 
 fn returning(all: &[ReturningInstance], now: u64) -> String {

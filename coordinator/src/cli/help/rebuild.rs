@@ -9,8 +9,7 @@ pub const REBUILD: Help = Help {
         Nothing is deleted: every directory is renamed into .trash on its own host, and --undo puts it back. The plan \
         shows each of them first, with what it holds, and nothing is done before you have typed the cluster's name \
         (--confirm NAME stands for that in scripts; any other name is refused). --dry-run only shows the plan. It \
-        takes the role destroyer, and where the coordinator wants two persons, a second one. `muster rebuild --help` \
-        says what becomes of your data.",
+        takes the role destroyer, and where the coordinator wants two persons, a second one.",
     examples: REBUILD_EXAMPLES,
 };
 
@@ -22,6 +21,7 @@ const REBUILD_EXAMPLES: &str = "EXAMPLES:
   muster rebuild orders --fence-missing server3
   muster rebuild orders --undo                 # the data that was set aside comes back
 
+`muster rebuild --help` says what becomes of your data.
 JSON: {\"operation\": {...} or null, \"plan\": {..., \"rebuild\": {\"incarnation\", \"becomes\",
        \"undo\", \"doomed\": [{\"host\", \"port\", \"path\", \"node_id\", \"role\", \"bytes\",
         \"keys\", \"clients\", \"writes_millihertz\", \"last_save_unix_ms\", \"keeps\",
@@ -57,8 +57,8 @@ HOW IT GOES:
   WIPE       The point of no return: directories are renamed, each with a permit
              that holds once. From here on it can be paused and resumed
              (muster op pause|resume ID), not called off.
-             Way back: muster rebuild CLUSTER --undo, once it is formed, or when
-             it needs an operator and cannot go on.
+             Way back: muster rebuild CLUSTER --undo, once it is formed; or at
+             once, where it needs an operator or was paused.
   CONFIGURE, START, VERIFY, FORMED
              as of a bootstrap: new directories, all servers at once, every node
              agrees, every master has taken a write.
@@ -69,13 +69,15 @@ WHAT IS REFUSED:
   A cluster to which clients write, unless --even-if-serving.
   A cluster that is protected (muster protect), always.
   A cluster with a host that is not there, which is named. With --fence-missing
-  HOST it is rebuilt without that host, and on other bus ports: a server that
-  still runs there finds nobody, and takes no write any more once its node
-  timeout has passed; what it took until then is in its directory alone. That
-  directory is quarantined (muster status): when the host is back, its agent
-  stops what runs and sets it aside, before anything else. Hosts that do answer
-  cannot be fenced off. Servers before 7.0 cannot have other bus ports, and with
-  them it is refused.
+  HOST it is rebuilt without that host, and on other bus ports (11000 above the
+  client ports, say, instead of 10000): a server that still runs there finds
+  nobody, and takes no write any more once its node timeout has passed; what it
+  took until then is in its directory alone. Where the hosts that are away have
+  a majority of the masters, they go on among themselves: power them off first.
+  Their directories are quarantined (muster status): when a host is back, its
+  agent stops what runs and sets it aside, before anything else. Hosts that do
+  answer cannot be fenced off. Servers before 7.0 cannot have other bus ports,
+  and with them it is refused.
 
 UNDO:
   --undo is a rebuild backwards, with the same plan, name, fence and proofs: the
@@ -108,7 +110,7 @@ pub const TRASH: Help = Help {
   muster trash orders
   muster trash --output json | jq '[.entries[].bytes] | add'
   muster trash purge --cluster-id 6f1c2a34-8d1e-4b52-9f3a-0c5d7e9b1a2f --incarnation 1
-  muster trash purge --cluster-id 6f1c2a34-8d1e-4b52-9f3a-0c5d7e9b1a2f --host server1 --confirm orders
+  muster trash purge --cluster-id 6f1c2a34-8d1e-4b52-9f3a-0c5d7e9b1a2f --host server1
 
 JSON: {\"entries\": [{\"cluster\", \"cluster_id\", \"incarnation\", \"host\", \"port\", \"life\",
         \"node_id\", \"name\", \"bytes\", \"aside_unix_ms\", \"until_unix_ms\": or null when not
@@ -118,7 +120,8 @@ JSON: {\"entries\": [{\"cluster\", \"cluster_id\", \"incarnation\", \"host\", \"
 
 /// `muster protect`.
 pub const PROTECT: Help = Help {
-    about: "Say that a cluster may not be rebuilt: `muster rebuild` refuses it, whatever is typed, and `--undo` too.\n\n\
+    about: "Say that a cluster may not be rebuilt: `muster rebuild` refuses it, whatever is typed, with --undo \
+        too.\n\n\
         `muster status` shows who has said so, and when. It is refused while the cluster is being rebuilt. It takes \
         the role operator; taking it back, a destroyer.",
     examples: "EXAMPLES:

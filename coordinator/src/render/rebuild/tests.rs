@@ -167,8 +167,6 @@ fn what_is_not_known_and_who_is_not_there_is_said() {
         server3:7006  7006abcd  -       -        -        -        -         -          -                 QUARANTINED
         Total: 4 directories, 3.6 GiB; 2400000 keys on 2 masters, 6 clients, 480 writes/s at least; 2 not known
         [QUARANTINED] server3:7006: the host is not there; set aside when it comes back, before anything else
-        [KEEPS NOTHING] server1:7001: no data is on disk, and an undo brings back none
-        [NOT KNOWN] server1:7002: the server does not answer: timed out
 
         The spec changes:
           replicas: 2 becomes 1
@@ -205,8 +203,8 @@ fn whoever_types_the_name_is_told_what_that_begins() {
         Until the first directory moves it can be called off (muster op cancel); afterwards it can be undone (muster rebuild orders --undo).
         ---
         All 3 instances of orders are stopped, then their directories are renamed into .trash on their hosts, and a new, empty cluster is formed. Clients are cut off until it is formed. server3 is fenced off and not waited for.
-        Until the first directory moves it can be called off (muster op cancel); afterwards it can be undone (muster rebuild orders --undo).
-        The data of server1:7001 is on no disk: it is lost.
+        It cannot be called off, because what there is now is no whole cluster; it can be undone (muster rebuild orders --undo).
+        What server1:7001 holds is on no disk: it is lost.
         ---
         All 2 instances of orders are stopped, then their directories are renamed into .trash on their hosts, and incarnation 1 is put back with the data that it had. Clients are cut off until it is formed.
         Until the first directory moves it can be called off (muster op cancel); afterwards it can be undone (muster rebuild orders --undo).

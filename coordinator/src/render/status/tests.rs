@@ -301,17 +301,17 @@ fn a_rebuild_a_protection_and_what_is_in_quarantine_are_said_with_the_cluster() 
     let cluster = answer.cluster.as_mut().unwrap();
     cluster.state = "rebuilding".into();
     cluster.rebuild = "FENCE: server2:7004 still runs".into();
-    cluster.protection = "by user alice, 2026-11-22T22:00:00Z".into();
+    cluster.protection = "it may not be rebuilt, said user alice, 2026-11-22 22:00 UTC".into();
     cluster.quarantined = vec!["server3:7006 (life 1)".into(), "server3:7007 (life 1)".into()];
     expect![[r#"
         Cluster orders: rebuilding, incarnation 1, 6 of 6 instances running, no issues
         Rebuild: FENCE: server2:7004 still runs
-        Protected: by user alice, 2026-11-22T22:00:00Z
+        Protected: it may not be rebuilt, said user alice, 2026-11-22 22:00 UTC
         Quarantined: server3:7006 (life 1), server3:7007 (life 1)"#]]
     .assert_eq(text(&answer).split("\n\n").next().unwrap());
     expect![[r#"
         CLUSTER  STATE       INCARNATION  MASTERS  INSTANCES  FORMED                NOTE
-        orders   rebuilding  1            3        6          2026-11-22T22:00:02Z  rebuild: FENCE: server2:7004 still runs; protected: by user alice, 2026-11-22T22:00:00Z; quarantined: server3:7006 (life 1), server3:7007 (life 1)
+        orders   rebuilding  1            3        6          2026-11-22T22:00:02Z  rebuild: FENCE: server2:7004 still runs; protected: it may not be rebuilt, said user alice, 2026-11-22 22:00 UTC; quarantined: server3:7006 (life 1), server3:7007 (life 1)
     "#]].assert_eq(&list(&[answer.cluster.clone().unwrap()]));
     let json = serde_json::to_value(StatusJson::from(&answer)).unwrap();
     assert_eq!(json["quarantined"][1], "server3:7007 (life 1)");
