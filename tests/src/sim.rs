@@ -3,7 +3,7 @@
 //! The decisions are the real ones: `reconcile::plan`, `ledger::Orders` and `permits::Permits` of the agent;
 //! `reconcile::assignments`, `rebuild::phase` and all that it leads to, and the `Inventory`, of the coordinator; what
 //! crosses between them goes through the wire's own types. Everything else is a model: disks with directories, locks and
-//! trash ([`host`], [`act`]), processes that are Redis nodes as far as that matters ([`redis`], [`bus`]), streams that
+//! trash ([`host`], [`act`], [`trash`]), processes that are Redis nodes as far as that matters ([`redis`], [`bus`]), streams that
 //! are cut, late and repeated ([`world`]), the loops of both daemons ([`agent`], [`coordinator`]), and a store whose
 //! transactions are whole ([`store`]).
 //!
@@ -28,6 +28,7 @@ mod redis;
 mod sabotage;
 mod store;
 mod story;
+mod trash;
 mod world;
 
 use std::{collections::BTreeMap, time::Duration};

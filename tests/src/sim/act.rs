@@ -8,7 +8,7 @@ use muster_agent::{
     permits::{Leaving, Permit},
     reconcile::{Answer, Step, Verdict},
 };
-use muster_proto::{Ask, ClusterAssignment, InstanceAssignment, Port, wire};
+use muster_proto::{Ask, Port, wire};
 
 use super::{
     agent::{Died, Found},
@@ -80,9 +80,17 @@ impl World {
                 place.stamp.formed = true;
                 Ok(())
             }
-            Step::SetAside { stamp } => self.move_aside(host, port, stamp, None, agent.stream),
+            Step::SetAside { stamp } => {
+                self.move_aside(host, port, stamp, None, agent.stream)?;
+                self.reborn(host, agent, port);
+                Ok(())
+            }
             Step::Wipe { leaving } => self.wipe(host, agent, port, leaving),
-            Step::Restore { stamp } => self.restore(host, port, stamp),
+            Step::Restore { stamp } => {
+                self.restore(host, port, stamp)?;
+                self.reborn(host, agent, port);
+                Ok(())
+            }
             Step::Adjust { .. } => Ok(()),
         }
     }
@@ -101,6 +109,7 @@ impl World {
             nodes: text("nodes.conf"),
             data: false,
             ran: false,
+            aside: self.now,
         };
         self.hosts[host].disk.places.insert(port, directory);
         self.judge_made(host, port);
@@ -119,7 +128,8 @@ impl World {
             return Err("the lock is held: something still runs in the directory".into());
         }
         let boot = self.hosts[host].boot;
-        self.hosts[host].disk.records.insert(port, Record { boot, run });
+        let node = self.hosts[host].disk.places.get(&port).ok_or("cannot open the directory")?.stamp.node_id;
+        self.hosts[host].disk.records.insert(port, Record { boot, run, node });
         let directory = self.hosts[host].disk.places.get_mut(&port).ok_or("cannot open the directory")?;
         if let Some(conf) = files.iter().find(|file| file.name == "redis.conf") {
             directory.conf = conf.text.expose().to_owned();
@@ -224,7 +234,8 @@ impl World {
             return Err("it does not carry the stamp that it is to be set aside with".into());
         }
         self.judge_moved(host, port, leaving.is_some(), stream);
-        let directory = self.hosts[host].disk.places.remove(&port).expect("just found");
+        let mut directory = self.hosts[host].disk.places.remove(&port).expect("just found");
+        directory.aside = self.now;
         self.tell(format!("{}:{port}", self.name(host)), format!("life {} is set aside", directory.stamp.life));
         self.hosts[host].disk.trash.push(directory);
         Ok(())
@@ -256,6 +267,7 @@ impl World {
     /// What is asked for, by port; what is not asked for any more is withdrawn.
     pub fn asks(&mut self, host: usize, agent: &mut Agent, verdicts: &BTreeMap<Port, Verdict>) -> BTreeMap<Port, Ask> {
         let now = self.now - agent.born;
+        agent.permits.retain(now, |port| verdicts.contains_key(&port));
         let mut asks = BTreeMap::new();
         for (port, verdict) in verdicts {
             let wipes = matches!(verdict.step, Some(Step::Wipe { .. }));
@@ -277,35 +289,15 @@ impl World {
     fn wipe(&mut self, host: usize, agent: &mut Agent, port: Port, leaving: &Leaving) -> Result<(), String> {
         let wipe = agent.permits.redeem(port, leaving, self.now - agent.born);
         let Some(wipe) = wipe else { return Err("the permit is gone".into()) };
-        self.move_aside(host, port, &wipe.leaving().stamp.clone(), Some(leaving), agent.stream)
-    }
-
-    // --- the trash ---------------------------------------------------------------------------------------------------
-
-    fn in_trash(&self, host: usize, stamp: &Stamp) -> Option<usize> {
-        self.hosts[host].disk.trash.iter().position(|directory| directory.stamp.same_life(stamp))
-    }
-
-    pub fn trashed(
-        &self,
-        host: usize,
-        cluster: &ClusterAssignment,
-        wanted: &InstanceAssignment,
-    ) -> Result<(), String> {
-        let stamp = muster_agent::reconcile::stamp_of(cluster, wanted);
-        self.in_trash(host, &stamp).map(drop).ok_or_else(|| "it is not in the trash".to_owned())
-    }
-
-    fn restore(&mut self, host: usize, port: Port, stamp: &Stamp) -> Result<(), String> {
-        if self.hosts[host].disk.places.contains_key(&port) {
-            return Err("File exists".into());
-        }
-        let nth = self.in_trash(host, stamp).ok_or("it is not in the trash")?;
-        let directory = self.hosts[host].disk.trash.remove(nth);
-        self.tell(format!("{}:{port}", self.name(host)), format!("life {} is put back", directory.stamp.life));
-        self.judge_restored(host, &directory);
-        self.hosts[host].disk.places.insert(port, directory);
+        self.move_aside(host, port, &wipe.leaving().stamp.clone(), Some(leaving), agent.stream)?;
+        self.reborn(host, agent, port);
         Ok(())
+    }
+
+    fn reborn(&self, host: usize, agent: &mut Agent, port: Port) {
+        if let Some((cluster, _)) = self.hosts[host].disk.orders.assignment().by_port().get(&port) {
+            agent.reborn(port, &cluster.cluster, self.now);
+        }
     }
 
     /// Ends the lives of agents' lost streams in their eyes.

@@ -141,6 +141,7 @@ impl World {
             ports: ports.iter().map(|port| (port, usage(port))).collect(),
             server: Ok(Binary { path: "/usr/bin/redis-server".into(), version: VERSION.parse().expect("a version") }),
         });
+        agent.asked_on = agent.permits.stream();
         agent.verdicts = verdicts;
         agent.passes += 1;
         Ok(acted)
@@ -193,7 +194,11 @@ impl World {
                 }
             }
             _ => {
-                let said = Up::Report(Box::new(wire::Report::from(&report)));
+                let mut said = wire::Report::from(&report);
+                if agent.asked_on != Some(stream) {
+                    said.instances.iter_mut().for_each(|instance| instance.asks = None);
+                }
+                let said = Up::Report(Box::new(said));
                 agent.sent = Some((report, self.now));
                 self.say_up(stream, said);
             }
@@ -379,7 +384,7 @@ impl World {
         let mut past = place.past.clone();
         let stake = match (&process, &directory) {
             (ProcessSeen::None, Place_::Stamped(_)) => {
-                past.urged |= self.is_newer(host, port, wanted.run);
+                past.urged |= self.is_newer(host, wanted);
                 self.stake(host, agent, cluster, wanted)
             }
             _ => Stake {
@@ -418,8 +423,9 @@ impl World {
         }
     }
 
-    fn is_newer(&self, host: usize, port: Port, run: u64) -> bool {
-        self.hosts[host].disk.records.get(&port).is_some_and(|record| record.run < run)
+    fn is_newer(&self, host: usize, wanted: &InstanceAssignment) -> bool {
+        let record = self.hosts[host].disk.records.get(&wanted.port);
+        record.is_some_and(|record| record.is_before(wanted.node_id, wanted.run))
     }
 
     fn stake(&self, host: usize, agent: &Agent, cluster: &ClusterAssignment, wanted: &InstanceAssignment) -> Stake {
@@ -444,7 +450,7 @@ impl World {
             self.hosts[host].disk.records.get(&wanted.port).is_some_and(|record| record.boot == self.hosts[host].boot);
         let holds = directory.is_some_and(|directory| directory.data);
         Stake {
-            formed: cluster.formed,
+            formed: cluster.formed || wanted.restore,
             leads: owns_slots(&before, id) && before.nodes().iter().any(|node| node.role.master() == Some(id)),
             load: match keeps {
                 Keeps::Log if holds => Load::Log,
@@ -453,8 +459,14 @@ impl World {
             },
             replaced: views.into_iter().any(replaced) || elsewhere,
             overruled: agent.places[&wanted.port].overruled
-                || (wanted.all_stopped && keeps == Keeps::Nothing && self.is_newer(host, wanted.port, wanted.run)),
-            word: if this_boot { Word::Given } else { agent.word },
+                || (wanted.all_stopped
+                    && (keeps == Keeps::Nothing || wanted.restore)
+                    && self.is_newer(host, wanted)),
+            word: match agent.word {
+                _ if agent.places[&wanted.port].lived => Word::Given,
+                Word::Awaited if this_boot => Word::AwaitedBriefly,
+                word => word,
+            },
         }
     }
 

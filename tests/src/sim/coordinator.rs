@@ -138,10 +138,6 @@ impl Coordinator {
         }
     }
 
-    pub fn knows(&self, host: &HostName) -> bool {
-        self.inventory.get(host).is_some_and(|host| host.report.is_some() && host.session.is_some())
-    }
-
     /// What was last heard of a cluster and of what is left of it.
     pub fn hears(&mut self, record: &ClusterRecord, now: Duration) -> Heard {
         self.refresh(now);
@@ -151,6 +147,12 @@ impl Coordinator {
     pub fn live(&mut self, host: &HostName, now: Duration) -> bool {
         self.refresh(now);
         self.inventory.get(host).is_some_and(|host| self.inventory.live(host))
+    }
+
+    /// Those of these hosts that nobody can tell anything.
+    pub fn away(&mut self, hosts: &BTreeSet<HostName>, now: Duration) -> BTreeSet<HostName> {
+        self.refresh(now);
+        self.inventory.away(hosts, &Bars::new()).into_keys().collect()
     }
 
     pub fn report(&self, host: &HostName) -> Option<&Report> {

@@ -23,11 +23,12 @@ pub enum Fault {
     ServerFreezes,
     DiskIsFull,
     OldLifeByHand,
+    TrashIsSwept,
 }
 
 impl Fault {
     /// With how often, of a hundred.
-    const ALL: [(Self, usize); 13] = [
+    const ALL: [(Self, usize); 14] = [
         (Self::AgentDies, 10),
         (Self::AgentIsDoomed, 14),
         (Self::CoordinatorDies, 7),
@@ -41,6 +42,7 @@ impl Fault {
         (Self::ServerFreezes, 6),
         (Self::DiskIsFull, 4),
         (Self::OldLifeByHand, 4),
+        (Self::TrashIsSwept, 2),
     ];
 
     pub fn draw(dice: &mut Dice) -> Self {
@@ -138,6 +140,7 @@ impl World {
                 }
             }
             Fault::OldLifeByHand => self.old_life_by_hand(),
+            Fault::TrashIsSwept => self.sweeps(),
         }
     }
 

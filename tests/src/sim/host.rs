@@ -32,6 +32,8 @@ pub struct Directory {
     pub data: bool,
     /// A server has run in it.
     pub ran: bool,
+    /// When it was set aside last.
+    pub aside: Duration,
 }
 
 impl Directory {
@@ -45,6 +47,14 @@ impl Directory {
 pub struct Record {
     pub boot: u32,
     pub run: u64,
+    pub node: NodeId,
+}
+
+impl Record {
+    /// Nothing was started yet for that run of that node.
+    pub fn is_before(&self, node: NodeId, run: u64) -> bool {
+        self.node != node || self.run < run
+    }
 }
 
 /// What outlives a power cut.
@@ -101,6 +111,8 @@ pub struct Place {
     pub view: Option<(NodeView, Duration)>,
     pub past: Past,
     pub overruled: bool,
+    /// There was a process since this agent began.
+    pub lived: bool,
     pub failed: Option<(String, Duration)>,
     pub said: (InstanceState, String),
 }
@@ -119,6 +131,8 @@ pub struct Agent {
     pub verdicts: BTreeMap<Port, Verdict>,
     pub converged: Generation,
     pub report: Option<Report>,
+    /// The stream that what the report asks for was asked on.
+    pub asked_on: Option<u64>,
     pub passes: u64,
     /// The stream that it speaks on, and whether it was welcomed there.
     pub stream: Option<u64>,
@@ -141,6 +155,7 @@ impl Place {
             view: None,
             past: Past::default(),
             overruled: false,
+            lived: false,
             failed: None,
             said: (InstanceState::Unknown, String::new()),
         }
@@ -148,7 +163,7 @@ impl Place {
 
     /// A server is found, or started.
     pub fn meet(&mut self, held: Held, now: Duration) {
-        (self.process, self.other, self.met) = (Some(held), None, now);
+        (self.process, self.other, self.met, self.lived) = (Some(held), None, now, true);
     }
 }
 
@@ -166,6 +181,7 @@ impl Agent {
             verdicts: BTreeMap::new(),
             converged: Generation(0),
             report: None,
+            asked_on: None,
             passes: 0,
             stream: None,
             welcomed: false,
@@ -174,6 +190,13 @@ impl Agent {
             permits: Permits::default(),
             due: (Duration::MAX, 0),
         }
+    }
+
+    /// Another life begins at a port: nothing that was seen of the one before is about it.
+    pub fn reborn(&mut self, port: Port, cluster: &ClusterName, now: Duration) {
+        self.leaders.remove(cluster);
+        let said = self.place(port, now).said.clone();
+        self.places.insert(port, Place { said, ..Place::new(now) });
     }
 
     pub fn place(&mut self, port: Port, now: Duration) -> &mut Place {

@@ -88,6 +88,11 @@ impl Judge {
         self.asked.entry(ask.nonce).or_insert(fresh);
     }
 
+    /// The memory of a host's agent was moved aside.
+    pub fn forgets(&mut self, host: usize) {
+        self.ledgers.remove(&host);
+    }
+
     /// A permit has reached a host.
     pub fn delivered(&mut self, host: usize, permit: &wire::Permit) {
         let asked = permit.nonce.parse().ok().and_then(|nonce| self.asked.get_mut(&nonce));
@@ -95,10 +100,6 @@ impl Judge {
             let same = asked.node.to_string() == permit.node_id && asked.life == permit.old_life;
             asked.delivered |= same && permit.port == u32::from(asked.port);
         }
-    }
-
-    pub fn purged(&mut self, host: usize, directories: usize) {
-        *self.owned.entry(host).or_default() -= directories;
     }
 }
 
@@ -243,6 +244,17 @@ impl World {
             && let Some(runs) = self.servers.values().find(runs)
         {
             let sentence = format!("{who} is set aside while pid {} of its life runs elsewhere", runs.pid);
+            self.judge.condemn(sentence);
+        }
+    }
+
+    /// A directory is deleted from the trash.
+    pub fn judge_purged(&mut self, host: usize, directory: &Directory) {
+        self.judge.count("deleted");
+        *self.judge.owned.entry(host).or_default() -= 1;
+        let life = directory.life();
+        if self.judge.current.get(&life.0) == Some(&life) && self.judge.started.contains(&life) {
+            let sentence = format!("{}: a directory of life {} is deleted, which goes on", self.hosts[host].name, life.1);
             self.judge.condemn(sentence);
         }
     }

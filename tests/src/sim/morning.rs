@@ -158,12 +158,24 @@ impl World {
         }
     }
 
+    /// Where the store is older than what a host has obeyed, and is to rule all the same, the README says: stop the
+    /// agent, move its memory aside, start it.
+    fn forgets_orders(&mut self, name: &str) -> bool {
+        let Some(host) = name.parse().ok().and_then(|name| self.host_named(&name)) else { return false };
+        self.agent_dies(host, ", and its memory is moved aside");
+        let name = self.hosts[host].name.clone();
+        self.hosts[host].disk.orders = muster_agent::ledger::Orders::new(&name, None).expect("empty");
+        self.judge.forgets(host);
+        true
+    }
+
     fn carries_out(&mut self, command: &str) -> bool {
         self.tell("operator", format!("is told to: {command}"));
         let words: Vec<&str> = command.split(' ').collect();
         match words.as_slice() {
             ["kill", "-CONT", pid] => self.pid(pid, Self::thaws),
             ["kill", pid] => self.pid(pid, |world, pid| world.ended(pid, End::Asked)),
+            ["README", host] => self.forgets_orders(host),
             ["muster", "bootstrap"] => self.does(&Act::Bootstrap),
             ["muster", "op", "cancel", id] => id.parse().is_ok_and(|id| self.does(&Act::Cancel(id))),
             ["muster", "op", "resume", id] => id.parse().is_ok_and(|id| self.does(&Act::Resume(id))),
@@ -249,6 +261,21 @@ fn commands(words: &str) -> Vec<String> {
         let pid: String = words[at + 16..].chars().take_while(char::is_ascii_digit).collect();
         found.push((at, format!("kill {pid}")));
     }
+    // What README.md has under "When something is lost".
+    let refuses = words.contains("refuses: generation") || words.contains("refuses: term");
+    if let Some(at) = words.find("its host ").filter(|_| refuses || is_ahead(words)) {
+        let host = words[at + 9..].split(' ').next().unwrap_or_default();
+        found.push((at, format!("README {host}")));
+    }
     found.sort();
     found.into_iter().map(|(_, command)| command).collect()
+}
+
+/// `has generation 5, told was 4`: another coordinator has told it something.
+fn is_ahead(words: &str) -> bool {
+    let number = |after: &str| {
+        let at = words.find(after)? + after.len();
+        words[at..].chars().take_while(char::is_ascii_digit).collect::<String>().parse::<u64>().ok()
+    };
+    number("has generation ").zip(number("told was ")).is_some_and(|(has, told)| has > told)
 }

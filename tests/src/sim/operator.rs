@@ -36,6 +36,8 @@ pub enum Act {
     Resume(OperationId),
     Rebuild { missing: Option<usize> },
     Undo,
+    /// Of the trash of a host, all that there is.
+    Purge(usize),
 }
 
 impl World {
@@ -55,6 +57,7 @@ impl World {
             .filter(|act| match act {
                 Act::Cancel(_) => self.dice.chance(20),
                 Act::Pause(_) => self.dice.chance(25),
+                Act::Purge(_) => self.dice.chance(5),
                 _ => true,
             })
             .collect();
@@ -66,6 +69,7 @@ impl World {
     fn acts(&self) -> Vec<Act> {
         let Some(main) = self.main() else { return Vec::new() };
         let Some(record) = main.store.clusters.values().next() else { return vec![Act::Bootstrap] };
+        let full: Vec<usize> = (0..self.hosts.len()).filter(|host| !self.hosts[*host].disk.trash.is_empty()).collect();
         let under_way = record.rebuild.as_ref().map_or(record.operation, |rebuild| rebuild.operation);
         let Some(operation) = main.store.operations.get(&under_way) else { return Vec::new() };
         let mut acts = Vec::new();
@@ -84,6 +88,7 @@ impl World {
             acts.extend(gone.map(|host| Act::Rebuild { missing: Some(host) }));
             acts.push(Act::Undo);
         }
+        acts.extend(full.into_iter().map(Act::Purge));
         acts
     }
 
@@ -101,6 +106,7 @@ impl World {
             Act::Resume(id) => self.turns(*id, OpState::Running),
             Act::Rebuild { missing } => self.rebuilds(*missing),
             Act::Undo => self.undoes(),
+            Act::Purge(host) => self.purges(*host),
         };
         match done {
             Some(Ok(())) => true,
@@ -115,6 +121,11 @@ impl World {
     fn live(&mut self, host: &HostName) -> bool {
         let now = self.now;
         self.coordinators[0].as_mut().is_some_and(|main| main.live(host, now))
+    }
+
+    fn away(&mut self, hosts: &BTreeSet<HostName>) -> BTreeSet<HostName> {
+        let now = self.now;
+        self.coordinators[0].as_mut().map(|main| main.away(hosts, now)).unwrap_or_default()
     }
 
     fn draw(&mut self, spec: &Spec, identity: Identity, offset: BusOffset) -> Option<Blueprint> {
@@ -215,12 +226,8 @@ impl World {
         let spec = self.next_spec(&record, &fenced)?;
         // Everybody who has something of it, or will, is there.
         let all = record.blueprint.hosts().into_iter().chain(spec.parts().hosts.iter().map(|host| host.name.clone()));
-        for host in all.filter(|host| !fenced.contains(host)).collect::<BTreeSet<_>>() {
-            if !self.live(&host) {
-                return None;
-            }
-        }
-        if fenced.iter().any(|host| self.live(host)) {
+        let all = all.chain(fenced.iter().cloned()).collect();
+        if self.away(&all) != fenced {
             return None;
         }
         let lives = &self.main()?.store.lives;
@@ -239,6 +246,23 @@ impl World {
         let blueprint = self.draw(&spec, identity, offset)?;
         let next = LifeRecord { spec, blueprint, credentials: None, duties: Duties::new() };
         self.approves(&record, next, false, fenced)
+    }
+
+    /// Refused, as `admin/rebuild.rs` has it, where an undo needs it.
+    fn purges(&mut self, host: usize) -> Option<Result<(), Dead>> {
+        let record = self.main()?.store.clusters.values().next()?;
+        let undo = record.rebuild.as_ref().filter(|rebuild| rebuild.undo);
+        let needed = undo.map(|undo| {
+            let next = undo.next.as_ref().map_or(record.blueprint.incarnation, |next| next.blueprint.incarnation);
+            (record.blueprint.cluster_id, next)
+        });
+        let name = self.hosts[host].name.clone();
+        if !self.live(&name) {
+            return None;
+        }
+        self.tell("operator", format!("muster trash purge, on {name}"));
+        self.deletes(host, |directory| Some(directory.life()) != needed);
+        Some(Ok(()))
     }
 
     /// As `admin/rebuild/planned.rs` has it.
@@ -276,10 +300,8 @@ impl World {
         let lives = &self.main()?.store.lives;
         let back = lives.iter().rev().find(|(life, formed)| *formed && is_other(life))?.0.clone();
         let hosts: BTreeSet<HostName> = record.blueprint.hosts().into_iter().chain(back.blueprint.hosts()).collect();
-        for host in hosts {
-            if !self.live(&host) {
-                return None;
-            }
+        if !self.away(&hosts).is_empty() {
+            return None;
         }
         let life = (back.blueprint.cluster_id, back.blueprint.incarnation);
         let there = |member: &muster_proto::Member| {
