@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use crate::{
+    appraise::appraise,
     config::Config,
     disclose, events,
     hand_over::hand_over,
@@ -116,7 +117,10 @@ impl Tasks {
             Some(Kind::ReadLog(task)) => self.read_log(&task).await.map(Outcome::Log),
             Some(Kind::Start(task)) => self.start(&task).await.map(Outcome::Start),
             Some(Kind::HandOver(task)) => self.hand_over(&task).await.map(Outcome::HandOver),
-            Some(Kind::Appraise(_)) => Err("not yet".into()),
+            Some(Kind::Appraise(task)) => {
+                let watched = Duration::from_millis(task.watch_ms.clamp(100, 5_000).into());
+                Ok(Outcome::Appraisal(appraise(&self.layout, &self.cluster(&task.cluster)?, watched).await))
+            }
             Some(Kind::Rummage(task)) => self.rummage(&task).await.map(Outcome::Rummage),
             Some(Kind::Purge(task)) => self.purge(&task).await.map(Outcome::Purge),
             Some(Kind::Disclose(_)) => Ok(Outcome::Disclosure(disclose::disclose(&self.layout, &self.config.ports))),
@@ -290,7 +294,7 @@ async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
 }
 
 /// The pid of our server there.
-fn pid_in(dir: &InstanceDir) -> Result<i32, TalkError> {
+pub(crate) fn pid_in(dir: &InstanceDir) -> Result<i32, TalkError> {
     match Process::find(dir, Vec::new).0 {
         Found::Ours(process) => Ok(process.pid()),
         Found::Nothing => Err(TalkError::Absent),

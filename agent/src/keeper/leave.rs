@@ -105,3 +105,6 @@ impl Keeper {
         std::thread::spawn(move || trash.sweep(&bell));
     }
 }
+
+#[cfg(test)]
+mod tests;

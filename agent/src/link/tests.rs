@@ -95,3 +95,15 @@ async fn nothing_is_reported_before_the_first_look() {
     shutdown.cancel();
     running.await.unwrap();
 }
+
+/// It was asked on another stream, where it ended with that; here it would be answered in vain.
+#[test]
+fn what_is_asked_is_said_on_its_own_stream_alone() {
+    let cluster = samples::cluster(muster_proto::Want::Running, false);
+    let config = samples::config(std::path::Path::new("/base"));
+    let mut status = crate::report::blank(&config, &cluster, &cluster.instances[0]);
+    status.asks = Some(muster_proto::Ask { nonce: uuid::Uuid::max(), node_id: samples::id(1), life: status.life });
+    let report = Arc::new(Report { instances: vec![status.clone()], ..Report::clone(&report(7)) });
+    let asks = |stream, on| Published { report: report.clone(), passes: 1, stream }.on(on).instances[0].asks.is_some();
+    assert!(asks(Some(2), 2) && !asks(Some(1), 2) && !asks(None, 2));
+}

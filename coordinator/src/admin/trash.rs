@@ -30,15 +30,12 @@ pub async fn list(
     let meant = |entry: &wire::TrashEntry| name.as_ref().is_none_or(|name| entry.cluster == name.as_str());
     let mut entries: Vec<_> = entries.into_iter().filter(meant).collect();
     mark(&mut entries, lives);
-    match name {
-        // Where a host's trash is not known, it may be there.
-        Some(name) if entries.is_empty() && unknown.is_empty() => {
-            if shared.ledger.cluster(&name).map_err(store_failed)?.is_none() {
-                let message = format!("there is no cluster {name}, and none in any trash");
-                return Err(Failure::new(Reason::UnknownCluster, message).hint("muster trash"));
-            }
-        }
-        _ => {}
+    // Where a host's trash is not known, it may be there.
+    if let Some(name) = name.filter(|_| entries.is_empty() && unknown.is_empty())
+        && shared.ledger.cluster(&name).map_err(store_failed)?.is_none()
+    {
+        let message = format!("there is no cluster {name}, and none in any trash");
+        return Err(Failure::new(Reason::UnknownCluster, message).hint("muster trash"));
     }
     Ok(wire::ListTrashResponse { entries, unknown })
 }

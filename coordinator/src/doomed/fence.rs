@@ -95,8 +95,8 @@ fn island(host: &HostName, of: &Question) -> Option<Finding> {
     let ports = runs(members.iter().map(|member| member.port).collect());
     let timeout = node_timeout(of);
     let message = format!(
-        "{host} is done without. What it holds is not known. A master that still runs there, or was frozen and goes on, \
-         takes writes of clients that reach it until it has heard nothing of the others for cluster-node-timeout \
+        "{host} is done without. What it holds is not known. A master that still runs there, or was frozen and goes \
+         on, takes writes of clients that reach it until it has heard nothing of the others for cluster-node-timeout \
          ({timeout}); these writes stay in its directory, and are in no cluster"
     );
     Some(Finding::warning("ISLAND", format!("ports {ports}"), message).on(host).cure(format!(
@@ -116,8 +116,8 @@ fn majority(of: &Question) -> Option<Finding> {
     (unseen * 2 > masters).then(|| {
         let names = list(of.fenced);
         let message = format!(
-            "{names} may have {unseen} of {masters} masters, a majority: if they still run and reach each other, they go \
-             on as a cluster for as long as they run, and take writes that are in no cluster afterwards"
+            "{names} may have {unseen} of {masters} masters, a majority: if they still run and reach each other, they \
+             go on as a cluster for as long as they run, and take writes that are in no cluster afterwards"
         );
         Finding::warning("ISLAND_SERVES", names.clone(), message)
             .cure(format!("before you go on, power off, or cut off from the clients: {names}"))

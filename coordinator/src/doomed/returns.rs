@@ -62,8 +62,8 @@ pub(super) fn incomplete(undo: &Undo) -> Option<Finding> {
     let (cluster, life) = (&undo.blueprint.cluster, undo.blueprint.incarnation);
     let message = format!("life {life} of {cluster} cannot be put back whole: {}", missing.join("; "));
     Some(Finding::fatal("TRASH_INCOMPLETE", format!("life {life}"), message).cure(format!(
-        "look at what is left: muster trash {cluster}; what was purged does not come back, and muster rebuild {cluster} \
-         makes a cluster without data"
+        "look at what is left: muster trash {cluster}; what was purged does not come back, and muster rebuild \
+         {cluster} makes a cluster without data"
     )))
 }
 

@@ -1,21 +1,18 @@
 //! Hosts that are not there, for those who may go on without them.
 
-use std::collections::BTreeMap;
-
 use muster_proto::HostName;
 
 use super::{Away, Inventory};
 use crate::trust::Bars;
 
 impl Inventory {
-    /// Those that nobody can tell anything, and why, said of the host. One that is late to take in what it was told, or
-    /// that refuses it, is there.
-    pub fn away<'a>(&self, hosts: impl IntoIterator<Item = &'a HostName>, bars: &Bars) -> BTreeMap<HostName, String> {
-        let away = |host: &HostName| match self.current(host, bars) {
+    /// Why nobody can tell a host anything, said of it; none where somebody can. One that is late to take in what it
+    /// was told, or that refuses it, is there.
+    pub fn away(&self, name: &HostName, bars: &Bars) -> Option<String> {
+        match self.current(name, bars) {
             Ok(_) | Err(Away::Behind { .. } | Away::Refuses(_)) => None,
             Err(away) => Some(away.to_string()),
-        };
-        hosts.into_iter().filter_map(|host| Some((host.clone(), away(host)?))).collect()
+        }
     }
 }
 
@@ -36,8 +33,8 @@ mod tests {
         let [one, two, nobody] = ["server1", "server2", "nobody"].map(|name| name.parse::<HostName>().unwrap());
         let hosts = [one.clone(), two.clone(), nobody.clone()];
         let said = |inventory: &Inventory, bars: &Bars| {
-            let away = inventory.away(&hosts, bars);
-            away.into_iter().map(|(host, why)| format!("{host} {why}")).collect::<Vec<_>>()
+            let said = |host: &HostName| Some(format!("{host} {}", inventory.away(host, bars)?));
+            hosts.iter().filter_map(said).collect::<Vec<_>>()
         };
         let none = "nobody has no agent: none calls itself so";
         assert_eq!(said(&inventory, &Bars::new()), [none]);
@@ -49,9 +46,9 @@ mod tests {
         assert_eq!(
             said(&inventory, &[(two.clone(), bar)].into()),
             [
-                none,
                 "server1 has not been heard of for 0 s",
-                "server2 is quarantined (hint: muster host approve server2)"
+                "server2 is quarantined (hint: muster host approve server2)",
+                none
             ]
         );
     }

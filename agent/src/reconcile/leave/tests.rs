@@ -57,7 +57,8 @@ fn what_was_put_back_is_started_as_if_it_had_never_been_away() {
 
 #[test]
 fn a_stamp_that_differs_from_the_formers_in_anything_is_not_touched() {
-    let changes: [(&str, fn(&mut Stamp)); 5] = [
+    type Change = fn(&mut Stamp);
+    let changes: [(&str, Change); 5] = [
         ("cluster", |stamp| stamp.cluster_id = ClusterId(uuid::Uuid::max())),
         ("incarnation", |stamp| stamp.incarnation = Incarnation(6)),
         ("life", |stamp| stamp.life = Life(6)),

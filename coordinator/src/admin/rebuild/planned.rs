@@ -197,7 +197,8 @@ fn away(
     let returning = back.map(Blueprint::hosts).unwrap_or_default();
     let hosts: BTreeSet<_> = record.blueprint.hosts().into_iter().chain(returning).collect();
     let bars = shared.bars()?;
-    Ok(shared.inventory().away(&hosts, &bars))
+    let inventory = shared.inventory();
+    Ok(hosts.into_iter().filter_map(|host| Some((host.clone(), inventory.away(&host, &bars)?))).collect())
 }
 
 /// Where directories of a life may still be in place: it was on its way out, and not all of it was set aside.
