@@ -226,8 +226,8 @@ impl World {
         stream: Option<u64>,
     ) -> Result<(), String> {
         let skips = self.sabotage(Sabotage::WipeWhileItRuns);
-        if !skips && !matches!(self.find(host, port, &[]), Found::Nothing) {
-            return Err("something runs in it; it is not moved".into());
+        if let Some(who) = self.find(host, port, &[]).who().filter(|_| !skips) {
+            return Err(format!("it is not moved, because something runs there: {who}"));
         }
         let found = self.hosts[host].disk.places.get(&port).ok_or("No such file or directory")?;
         if !found.stamp.same_life(stamp) {

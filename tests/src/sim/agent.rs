@@ -517,6 +517,18 @@ pub enum Found {
     Other(ProcessSeen),
 }
 
+impl Found {
+    /// In words; nobody where the place is free.
+    pub fn who(&self) -> Option<String> {
+        match self {
+            Self::Nothing => None,
+            Self::Ours(pid) => Some(format!("pid {pid}")),
+            Self::Other(ProcessSeen::Foreign(who) | ProcessSeen::Unknown(who)) => Some(who.clone()),
+            Self::Other(_) => None,
+        }
+    }
+}
+
 fn owns_slots(topology: &Topology, id: NodeId) -> bool {
     topology.get(id).is_some_and(|node| matches!(&node.role, Role::Master { slots } if !slots.is_empty()))
 }

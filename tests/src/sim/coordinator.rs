@@ -152,7 +152,7 @@ impl Coordinator {
     /// Those of these hosts that nobody can tell anything.
     pub fn away(&mut self, hosts: &BTreeSet<HostName>, now: Duration) -> BTreeSet<HostName> {
         self.refresh(now);
-        self.inventory.away(hosts, &Bars::new()).into_keys().collect()
+        hosts.iter().filter(|host| self.inventory.away(host, &Bars::new()).is_some()).cloned().collect()
     }
 
     pub fn report(&self, host: &HostName) -> Option<&Report> {
@@ -411,9 +411,7 @@ impl World {
         if state.ended() {
             coordinator.drives.remove(&operation);
         }
-        if let Some(next) = &next {
-            self.judge_committed(nth, &before, next);
-        }
+        self.judge_committed(nth, &before, next.as_ref());
         self.tell(who, format!("{phase} [{}] {message}", state.word()));
         if doom == Some(true) {
             return Err(Dead);

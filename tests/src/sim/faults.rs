@@ -203,7 +203,7 @@ impl World {
         self.stirred = true;
         self.tell(format!("{}:{port}", self.name(host)), format!("pid {pid} goes on"));
         if leaves {
-            self.after(self.now.min(std::time::Duration::from_millis(20)), Event::Ended { pid, how: End::Asked });
+            self.after(std::time::Duration::from_millis(20), Event::Ended { pid, how: End::Asked });
         }
     }
 

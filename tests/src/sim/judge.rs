@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use muster_coordinator::{blueprint::Blueprint, ledger::ClusterRecord};
+use muster_coordinator::{blueprint::Blueprint, formation::Goal, ledger::ClusterRecord};
 use muster_proto::{Ask, ClusterId, Generation, NodeId, Port, Sha256, Term, wire};
 use uuid::Uuid;
 
@@ -272,7 +272,11 @@ impl World {
     }
 
     /// A coordinator has taken a step. What one on a copy of the store does is nobody's will.
-    pub fn judge_committed(&mut self, nth: usize, before: &ClusterRecord, after: &ClusterRecord) {
+    pub fn judge_committed(&mut self, nth: usize, before: &ClusterRecord, after: Option<&ClusterRecord>) {
+        if nth == 0 && after.is_none_or(|after| after.goal == Goal::SetAside) {
+            self.judge.current.remove(&before.blueprint.cluster_id);
+        }
+        let Some(after) = after else { return };
         let began = before.blueprint.incarnation.0 == 1 && !self.judge.lives.values().any(|it| *it == before.blueprint);
         if nth == 0 && began {
             self.judge.begun(&after.blueprint);

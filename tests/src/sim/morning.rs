@@ -65,7 +65,8 @@ impl World {
     fn wrong(&mut self) -> Option<(String, Option<String>)> {
         let Some(main) = self.main() else { return Some(("the coordinator does not run".into(), None)) };
         let Some(record) = main.store.clusters.values().next().cloned() else {
-            return Some(("there is no cluster".into(), Some("muster bootstrap".into())));
+            let nth = self.operator.bootstraps;
+            return Some(("there is no cluster".into(), Some(format!("muster bootstrap ({nth} before)"))));
         };
         let id = record.rebuild.as_ref().map_or(record.operation, |rebuild| rebuild.operation);
         let operation = main.store.operations.get(&id).cloned()?;
@@ -174,7 +175,7 @@ impl World {
         let words: Vec<&str> = command.split(' ').collect();
         match words.as_slice() {
             ["kill", "-CONT", pid] => self.pid(pid, Self::thaws),
-            ["kill", pid] => self.pid(pid, |world, pid| world.ended(pid, End::Asked)),
+            ["kill", pid] => self.pid(pid, |world, pid| world.ended(pid, End::Killed)),
             ["README", host] => self.forgets_orders(host),
             ["muster", "bootstrap"] => self.does(&Act::Bootstrap),
             ["muster", "op", "cancel", id] => id.parse().is_ok_and(|id| self.does(&Act::Cancel(id))),
@@ -257,9 +258,10 @@ fn commands(words: &str) -> Vec<String> {
         let end = rest.find([';', ',', ')', '(']).unwrap_or(rest.len());
         found.push((at, rest[..end].trim_end_matches(['.', ' ']).to_owned()));
     }
-    if let Some(at) = words.find("left alone: pid ") {
-        let pid: String = words[at + 16..].chars().take_while(char::is_ascii_digit).collect();
-        found.push((at, format!("kill {pid}")));
+    for before in ["left alone: pid ", "runs there: pid "] {
+        let pid = words.find(before).map(|at| (at, &words[at + before.len()..]));
+        let pid = pid.map(|(at, rest)| (at, rest.chars().take_while(char::is_ascii_digit).collect::<String>()));
+        found.extend(pid.map(|(at, pid)| (at, format!("kill {pid}"))));
     }
     // What README.md has under "When something is lost".
     let refuses = words.contains("refuses: generation") || words.contains("refuses: term");
