@@ -12,7 +12,7 @@ use muster_proto::{Ask, Port, wire};
 
 use super::{
     agent::{Died, Found},
-    host::{Agent, Directory, Held, Life, Record},
+    host::{Agent, Directory, Held, Life, Nodes, Record},
     redis::Server,
     sabotage::Sabotage,
     world::{End, Event, World},
@@ -106,7 +106,7 @@ impl World {
             inode: self.number(),
             stamp: stamp.clone(),
             conf: text("redis.conf"),
-            nodes: text("nodes.conf"),
+            nodes: Nodes::new(text("nodes.conf")),
             data: false,
             ran: false,
             aside: self.now,
@@ -149,7 +149,7 @@ impl World {
     pub fn spawn(&mut self, host: usize, port: Port, locked: bool) -> Option<i32> {
         let directory = self.hosts[host].disk.places.get_mut(&port)?;
         directory.ran = true;
-        let (home, conf, nodes) = (directory.inode, directory.conf.clone(), directory.nodes.clone());
+        let (home, conf, nodes) = (directory.inode, directory.conf.clone(), directory.nodes.text.clone());
         let life = directory.life();
         self.run_in(host, home, life, (&conf, &nodes), locked)
     }
@@ -256,7 +256,10 @@ impl World {
         let outcome = Permit::try_from(permit).and_then(|permit| agent.permits.take_in(&permit, stream, obeyed, now));
         match outcome {
             Ok(port) => self.tell(format!("{}:{port}", self.name(host)), "has its permit"),
-            Err(refused) => self.tell(format!("{}:{port}", self.name(host)), format!("refuses a permit: {refused}")),
+            Err(refused) => {
+                self.judge.count("permits refused");
+                self.tell(format!("{}:{port}", self.name(host)), format!("refuses a permit: {refused}"));
+            }
         }
     }
 

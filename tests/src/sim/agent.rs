@@ -3,7 +3,7 @@
 //! What is accepted is [`Orders`](muster_agent::ledger::Orders)', what is done is [`reconcile::plan`]'s, what may be set
 //! aside is [`Permits`](muster_agent::permits::Permits)'. Everything else here carries values from one to the other.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, rc::Rc, time::Duration};
 
 use muster_agent::{
     ledger::Refusal,
@@ -14,12 +14,12 @@ use muster_agent::{
 use muster_agent::layout::Directory as Place_;
 use muster_proto::{
     Account, ClusterAssignment, Generation, HostAssignment, InstanceAssignment, InstanceStatus, Keeps, NodeId, Port,
-    PortUse, Report, Role, Server as Binary, Topology, view, wire,
+    PortUse, Report, Role, Server as Binary, Topology, wire,
 };
 
 use super::{
     act::Fate,
-    host::{Agent, Held, Place},
+    host::{Agent, Held, Place, topology},
     plan::VERSION,
     sabotage::Sabotage,
     world::{Down, End, Event, Up, World},
@@ -52,7 +52,8 @@ impl World {
         }
         self.hosts[host].lives += 1;
         let life = self.hosts[host].lives;
-        let mut agent = Agent::new(life, self.now);
+        let told = Rc::new(self.hosts[host].disk.orders.assignment().clone());
+        let mut agent = Agent::new(life, told, self.now);
         agent.received = self.hosts[host].disk.orders.generation();
         self.hosts[host].agent = Some(agent);
         self.tell(self.name(host), format!("its agent begins (its {life}.)"));
@@ -104,7 +105,7 @@ impl World {
     }
 
     fn pass(&mut self, host: usize, agent: &mut Agent) -> Result<bool, Died> {
-        let assignment = self.hosts[host].disk.orders.assignment().clone();
+        let assignment = agent.told.clone();
         let seen = self.look(host, agent, &assignment);
         let rules = Rules {
             server: Ok(VERSION.parse().expect("a version")),
@@ -263,6 +264,7 @@ impl World {
             Ok(next) => match (next, self.hosts[host].strikes()) {
                 (Some(_), Some(false)) => return Fate::Died,
                 (Some(next), struck) => {
+                    agent.told = Rc::new(next.assignment().clone());
                     self.hosts[host].disk.orders = next;
                     if struck.is_some() {
                         return Fate::Died;
@@ -431,7 +433,7 @@ impl World {
     fn stake(&self, host: usize, agent: &Agent, cluster: &ClusterAssignment, wanted: &InstanceAssignment) -> Stake {
         let (id, keeps) = (wanted.node_id, Keeps::of(&cluster.settings));
         let directory = self.hosts[host].disk.places.get(&wanted.port);
-        let written = directory.and_then(|directory| topology(&directory.nodes));
+        let written = directory.and_then(|directory| directory.nodes.topology().cloned());
         let before = written.unwrap_or_else(|| cluster.topology());
         let ended = agent.places[&wanted.port].past.last().map_or(agent.born, |at| agent.born + at);
         let siblings = cluster.instances.iter().filter(|sibling| sibling.node_id != id);
@@ -531,10 +533,4 @@ impl Found {
 
 fn owns_slots(topology: &Topology, id: NodeId) -> bool {
     topology.get(id).is_some_and(|node| matches!(&node.role, Role::Master { slots } if !slots.is_empty()))
-}
-
-fn topology(text: &str) -> Option<Topology> {
-    let nodes: String =
-        text.lines().filter(|line| !line.starts_with("vars ")).map(|line| format!("{line}\n")).collect();
-    view::parse(&nodes).ok().map(|view| view.topology)
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use muster_proto::{NodeId, Port, Sha256};
 
 use super::{
-    host::Life,
+    host::{Life, Nodes},
     redis::{Claim, Peer},
     world::{Event, ROUND, World},
 };
@@ -38,29 +38,27 @@ impl World {
             self.servers.values().filter(|server| server.is_awake(now) && server.bus > 0).map(|it| it.claim()).collect();
         let addresses: BTreeMap<_, usize> =
             self.hosts.iter().enumerate().map(|(nth, host)| (host.address, nth)).collect();
+        let mut servers = std::mem::take(&mut self.servers);
         let listens = |from: usize, peer: &Peer| {
             let host = *addresses.get(&peer.address)?;
-            self.connected(from, host).then(|| claims.iter().find(|it| it.host == host && it.bus == peer.bus))?
+            let found = claims.iter().find(|it| it.bus == peer.bus && it.host == host)?;
+            self.connected(from, host).then_some(found)
         };
-        // Who dials whom: the one that is dialled learns the address of the one that dials.
-        let mut callers: BTreeMap<i32, Vec<Claim>> = BTreeMap::new();
-        for claim in &claims {
-            for peer in self.servers[&claim.pid].peers.iter().filter(|peer| !peer.noaddr && peer.id != claim.id) {
+        // Who dials whom: the one that is dialled learns the address of the one that dials, if it has none.
+        let nameless = servers.values().any(|server| server.peers.iter().any(|peer| peer.noaddr));
+        let mut callers: BTreeMap<i32, Vec<&Claim>> = BTreeMap::new();
+        for claim in claims.iter().filter(|_| nameless) {
+            for peer in servers[&claim.pid].peers.iter().filter(|peer| !peer.noaddr && peer.id != claim.id) {
                 if let Some(other) = listens(claim.host, peer) {
-                    callers.entry(other.pid).or_default().push(claim.clone());
+                    callers.entry(other.pid).or_default().push(claim);
                 }
             }
         }
-        let mut servers = std::mem::take(&mut self.servers);
         let mut changed = false;
         for claim in &claims {
-            let listens = |from: usize, peer: &Peer| {
-                let host = *addresses.get(&peer.address)?;
-                self.connected(from, host).then(|| claims.iter().find(|it| it.host == host && it.bus == peer.bus))?
-            };
             let server = servers.get_mut(&claim.pid).expect("it has just claimed");
             let called = callers.remove(&claim.pid).unwrap_or_default();
-            changed |= server.cron(now, &|peer| listens(claim.host, peer).cloned(), &called);
+            changed |= server.cron(now, &|peer| listens(claim.host, peer), &called);
         }
         self.servers = servers;
         changed
@@ -96,9 +94,8 @@ impl World {
             let place = self.hosts[server.host].disk.places.values_mut().find(|it| it.inode == server.home);
             let Some(directory) = place else { continue };
             if server.is_awake(now) {
-                let nodes = server.nodes_conf();
-                if directory.nodes != nodes {
-                    directory.nodes = nodes;
+                if !std::mem::replace(&mut server.kept, true) {
+                    directory.nodes = Nodes::new(server.nodes_conf());
                 }
                 directory.data |= now - server.began >= KEPT;
             }

@@ -49,6 +49,8 @@ pub struct Coordinator {
     pub term: Term,
     pub doom: Option<Doom>,
     inventory: Inventory,
+    /// Nobody listens: what is said goes over the world's streams.
+    say: mpsc::Sender<wire::ToAgent>,
     heard: BTreeMap<HostName, Duration>,
     sessions: BTreeMap<HostName, u64>,
     drives: BTreeMap<OperationId, Drive>,
@@ -111,6 +113,7 @@ impl Coordinator {
             store,
             doom: None,
             inventory,
+            say: mpsc::channel(1).0,
             heard,
             sessions: BTreeMap::new(),
             drives: BTreeMap::new(),
@@ -130,7 +133,7 @@ impl Coordinator {
             let id = self.sessions.get(name).filter(|_| silence <= OVERDUE);
             host.session = id.map(|id| Session {
                 id: Uuid::from_u128(u128::from(*id)),
-                say: mpsc::channel(1).0,
+                say: self.say.clone(),
                 asked: HashMap::new(),
             });
             let age = Duration::from_secs(steps(silence)) + Duration::from_millis(200);
@@ -622,7 +625,7 @@ impl World {
         let desired = coordinator.store.desired.get(&name).cloned();
         let told = coordinator.store.told(&name);
         let session =
-            Session { id: Uuid::from_u128(u128::from(stream)), say: mpsc::channel(1).0, asked: HashMap::new() };
+            Session { id: Uuid::from_u128(u128::from(stream)), say: coordinator.say.clone(), asked: HashMap::new() };
         coordinator.inventory.arrive(hello, told, session);
         coordinator.inventory.estrange(&name, strange.clone());
         coordinator.heard.insert(name.clone(), now);

@@ -152,6 +152,7 @@ impl World {
         }
         let pause = self.dice.ms(3_000, 40_000);
         self.coordinator_starts(1, copy);
+        self.judge.count("strays");
         self.after(pause, Event::StrayEnds);
         // Somebody is led to it at once.
         let host = self.some_host();
@@ -219,8 +220,9 @@ impl World {
         if self.servers.values().any(|server| server.home == directory.inode) {
             return;
         }
-        let files = (directory.conf.as_str(), directory.nodes.as_str());
+        let files = (directory.conf.as_str(), directory.nodes.text.as_str());
         self.run_in(host, directory.inode, directory.life(), files, false);
+        self.judge.count("by hand");
     }
 
     pub fn mends(&mut self, mend: Mend) {

@@ -1,8 +1,10 @@
 //! A physical server: its disk, which outlives everything, and its agent, which does not.
 
 use std::{
+    cell::OnceCell,
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    rc::Rc,
     time::Duration,
 };
 
@@ -14,7 +16,7 @@ use muster_agent::{
     restart::{Past, Word},
 };
 use muster_proto::{
-    ClusterId, ClusterName, Generation, HostName, Incarnation, InstanceState, NodeId, NodeView, Port, PortSet, Report, wire,
+    ClusterId, ClusterName, Generation, HostAssignment, HostName, Incarnation, InstanceState, NodeId, NodeView, Port, PortSet, Report, Topology, view, wire,
 };
 use uuid::Uuid;
 
@@ -27,13 +29,38 @@ pub struct Directory {
     pub inode: u64,
     pub stamp: Stamp,
     pub conf: String,
-    pub nodes: String,
+    pub nodes: Nodes,
     /// There is an append-only file or a snapshot that is not empty.
     pub data: bool,
     /// A server has run in it.
     pub ran: bool,
     /// When it was set aside last.
     pub aside: Duration,
+}
+
+/// A nodes.conf, and who is what in it.
+#[derive(Debug, Clone)]
+pub struct Nodes {
+    pub text: String,
+    topology: OnceCell<Option<Topology>>,
+}
+
+impl Nodes {
+    pub fn new(text: String) -> Self {
+        Self { text, topology: OnceCell::new() }
+    }
+
+    /// Read as an agent does it.
+    pub fn topology(&self) -> Option<&Topology> {
+        self.topology.get_or_init(|| topology(&self.text)).as_ref()
+    }
+}
+
+/// nodes.conf is CLUSTER NODES and a line of variables.
+pub fn topology(text: &str) -> Option<Topology> {
+    let nodes: String =
+        text.lines().filter(|line| !line.starts_with("vars ")).map(|line| format!("{line}\n")).collect();
+    view::parse(&nodes).ok().map(|view| view.topology)
 }
 
 impl Directory {
@@ -122,6 +149,8 @@ pub struct Place {
 pub struct Agent {
     pub life: u32,
     pub born: Duration,
+    /// What its host was told last.
+    pub told: Rc<HostAssignment>,
     pub places: BTreeMap<Port, Place>,
     pub leaders: BTreeMap<ClusterName, (BTreeSet<NodeId>, Duration)>,
     pub word: Word,
@@ -168,10 +197,11 @@ impl Place {
 }
 
 impl Agent {
-    pub fn new(life: u32, now: Duration) -> Self {
+    pub fn new(life: u32, told: Rc<HostAssignment>, now: Duration) -> Self {
         Self {
             life,
             born: now,
+            told,
             places: BTreeMap::new(),
             leaders: BTreeMap::new(),
             word: Word::Awaited,

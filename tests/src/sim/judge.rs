@@ -45,7 +45,9 @@ pub struct Judge {
     owned: BTreeMap<usize, usize>,
     ids: BTreeSet<NodeId>,
     /// Who is what in each life that was approved.
-    pub lives: BTreeMap<Life, Blueprint>,
+    lives: BTreeMap<Life, Blueprint>,
+    /// What their nodes should see.
+    digests: BTreeMap<Life, Sha256>,
     /// Lives that are going on, by cluster: the one that was approved last and has crossed.
     current: BTreeMap<ClusterId, Life>,
     /// Formed now, and since when.
@@ -76,6 +78,7 @@ impl Judge {
         if blueprint.incarnation.0 == 1 {
             self.current.insert(life.0, life);
         }
+        self.digests.insert(life, blueprint.topology().digest());
         let known = self.lives.insert(life, blueprint.clone());
         if known.is_some_and(|known| known != *blueprint) {
             self.condemn(format!("incarnation {} is used again", life.1));
@@ -124,13 +127,11 @@ impl World {
     pub fn judge_round(&mut self) {
         let now = self.now;
         let grace = self.plan.node_timeout + SLACK;
-        let mut digests: BTreeMap<Life, Sha256> = BTreeMap::new();
         let mut sentence = None;
         for server in self.servers.values_mut().filter(|server| server.is_awake(now)) {
             let life = server.life;
             if server.ok {
-                let blueprint = &self.judge.lives[&life];
-                let planned = *digests.entry(life).or_insert_with(|| blueprint.topology().digest());
+                let planned = self.judge.digests[&life];
                 let restored = self.judge.restored.contains(&life);
                 if restored || server.digest() == planned {
                     self.judge.agreed.insert(server.me, now);

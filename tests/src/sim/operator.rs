@@ -108,6 +108,19 @@ impl World {
             Act::Undo => self.undoes(),
             Act::Purge(host) => self.purges(*host),
         };
+        let what = match act {
+            Act::Bootstrap => "bootstraps",
+            Act::Cancel(_) => "cancels",
+            Act::Pause(_) => "pauses",
+            Act::Resume(_) => "resumes",
+            Act::Rebuild { missing: None } => "rebuilds",
+            Act::Rebuild { missing: Some(_) } => "rebuilds without a host",
+            Act::Undo => "undos",
+            Act::Purge(_) => "purges",
+        };
+        if done.is_some() {
+            self.judge.count(what);
+        }
         match done {
             Some(Ok(())) => true,
             Some(Err(Dead)) => {
@@ -339,6 +352,9 @@ impl World {
         let given_up: Vec<usize> = missing.iter().filter_map(|host| self.host_named(host)).collect();
         self.judge.missing.extend(given_up);
         let gives_way = record.rebuild.as_ref().map(|open| open.operation);
+        if gives_way.is_some() {
+            self.judge.count("supersede");
+        }
         let after = rebuild::begin(record, Order { operation: id, undo, missing, next });
         let change = Change {
             before: record.clone(),

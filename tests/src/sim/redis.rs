@@ -41,6 +41,13 @@ pub struct Peer {
     pub noaddr: bool,
 }
 
+impl Peer {
+    /// The same in CLUSTER NODES.
+    fn reads_like(&self, other: &Self) -> bool {
+        Self { ping: other.ping, ..self.clone() } == *other
+    }
+}
+
 /// What a process says of itself on the bus.
 #[derive(Debug, Clone)]
 pub struct Claim {
@@ -87,14 +94,16 @@ pub struct Server {
     /// Since when its master is failed, and it is not.
     orphan: Option<Duration>,
     /// Its text, what follows from it; made anew when something has changed.
-    said: Option<Said>,
+    said: Said,
+    /// Its nodes.conf is as it is.
+    pub kept: bool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct Said {
-    text: String,
-    digest: Sha256,
-    troubles: Vec<String>,
+    text: Option<String>,
+    /// What is read from it.
+    seen: Option<(Sha256, Vec<String>)>,
 }
 
 /// Lines of a nodes.conf that a server has read, and which is its own.
@@ -165,7 +174,8 @@ impl Server {
             link: None,
             synced: false,
             orphan: None,
-            said: None,
+            said: Said::default(),
+            kept: true,
         })
     }
 
@@ -178,7 +188,6 @@ impl Server {
     }
 
     fn get_mut(&mut self, id: NodeId) -> Option<&mut Peer> {
-        self.said = None;
         self.peers.iter_mut().find(|peer| peer.id == id)
     }
 
@@ -213,7 +222,12 @@ impl Server {
     }
 
     /// 100 ms and more of its cron: whom it reaches (by bus port), and what they say. Whether anything has changed.
-    pub fn cron(&mut self, now: Duration, reached: &dyn Fn(&Peer) -> Option<Claim>, callers: &[Claim]) -> bool {
+    pub fn cron<'a>(
+        &mut self,
+        now: Duration,
+        reached: &dyn Fn(&Peer) -> Option<&'a Claim>,
+        callers: &[&Claim],
+    ) -> bool {
         let before = (self.peers.clone(), self.ok, self.link, self.orphan);
         for caller in callers {
             // Who is known by its id and dials has an address.
@@ -222,14 +236,11 @@ impl Server {
                 peer.port = caller.bus.saturating_sub(10_000);
             }
         }
-        let others: Vec<Peer> = self.peers.iter().filter(|peer| peer.id != self.me && !peer.noaddr).cloned().collect();
-        let mut heard = Vec::new();
-        for other in others {
-            let claim = reached(&other);
-            let timeout = self.timeout;
-            let Some(peer) = self.get_mut(other.id) else { continue };
-            match claim {
-                Some(claim) if claim.id == other.id => {
+        let mut heard: Vec<&Claim> = Vec::new();
+        let (me, timeout) = (self.me, self.timeout);
+        for peer in self.peers.iter_mut().filter(|peer| peer.id != me && !peer.noaddr) {
+            match reached(peer) {
+                Some(claim) if claim.id == peer.id => {
                     (peer.ping, peer.suspected, peer.failed) = (None, false, false);
                     heard.push(claim);
                 }
@@ -246,12 +257,11 @@ impl Server {
         self.condemn(&heard);
         self.follow(now, &heard);
         self.judge(now);
-        let changed = before != (self.peers.clone(), self.ok, self.link, self.orphan);
-        if before.0 == self.peers {
-            return changed;
+        let same = before.0 == self.peers;
+        if !before.0.iter().zip(&self.peers).all(|(one, two)| one.reads_like(two)) {
+            (self.said, self.kept) = (Said::default(), false);
         }
-        self.said = None;
-        true
+        !same || (self.ok, self.link, self.orphan) != (before.1, before.2, before.3)
     }
 
     /// Takes in what another says of itself. Slots go to whoever claims them with the newest epoch.
@@ -287,7 +297,7 @@ impl Server {
     }
 
     /// Failed is whom a majority of the masters suspect.
-    fn condemn(&mut self, heard: &[Claim]) {
+    fn condemn(&mut self, heard: &[&Claim]) {
         let masters: Vec<NodeId> = self.masters().map(|peer| peer.id).collect();
         let (me, quorum) = (self.me, masters.len() / 2 + 1);
         let is_master = |id: &NodeId| masters.contains(id);
@@ -299,7 +309,7 @@ impl Server {
     }
 
     /// A replica and its master.
-    fn follow(&mut self, now: Duration, heard: &[Claim]) {
+    fn follow(&mut self, now: Duration, heard: &[&Claim]) {
         let Some(master) = self.myself().role.master() else {
             (self.link, self.orphan) = (None, None);
             return;
@@ -334,6 +344,7 @@ impl Server {
         let own = self.get_mut(me).expect("its own line");
         (own.role, own.epoch) = (role, epoch);
         (self.link, self.orphan) = (None, None);
+        (self.said, self.kept) = (Said::default(), false);
     }
 
     /// `cluster_state`.
@@ -361,13 +372,20 @@ impl Server {
     }
 
     /// CLUSTER NODES.
-    fn said(&mut self) -> &Said {
-        if self.said.is_none() {
-            let text: String = self.peers.iter().map(|peer| self.line(peer)).collect();
-            let seen = view::parse(&text).expect("its own text");
-            self.said = Some(Said { digest: seen.topology.digest(), troubles: seen.troubles, text });
+    fn text(&mut self) -> &str {
+        if self.said.text.is_none() {
+            self.said.text = Some(self.peers.iter().map(|peer| self.line(peer)).collect());
         }
-        self.said.as_ref().expect("just made")
+        self.said.text.as_deref().unwrap_or_default()
+    }
+
+    /// What an agent reads in it.
+    fn seen(&mut self) -> &(Sha256, Vec<String>) {
+        if self.said.seen.is_none() {
+            let seen = view::parse(self.text()).expect("its own text");
+            self.said.seen = Some((seen.topology.digest(), seen.troubles));
+        }
+        self.said.seen.as_ref().expect("just read")
     }
 
     fn line(&self, peer: &Peer) -> String {
@@ -394,12 +412,13 @@ impl Server {
     /// What it keeps on disk.
     pub fn nodes_conf(&mut self) -> String {
         let epoch = self.peers.iter().map(|peer| peer.epoch).max().unwrap_or(0);
-        format!("{}vars currentEpoch {epoch} lastVoteEpoch 0\n", self.said().text)
+        format!("{}vars currentEpoch {epoch} lastVoteEpoch 0\n", self.text())
     }
 
     /// What it answers its agent. `online` are its replicas in sync.
     pub fn view(&mut self, now: Duration, online: u32, expected: Sha256) -> NodeView {
-        let Said { text, digest, troubles } = self.said().clone();
+        let (digest, troubles) = self.seen().clone();
+        let text = (digest != expected).then(|| self.text().to_owned());
         let me = self.myself();
         NodeView {
             node_id: self.me,
@@ -409,7 +428,7 @@ impl Server {
             link_up: self.link_up(now),
             online_replicas: online,
             digest,
-            nodes_text: (digest != expected).then_some(text),
+            nodes_text: text,
             troubles,
             keys: 0,
             config_epoch: me.epoch,
@@ -418,7 +437,7 @@ impl Server {
 
     /// Who has what, in its eyes, for comparing two of them.
     pub fn digest(&mut self) -> Sha256 {
-        self.said().digest
+        self.seen().0
     }
 }
 
