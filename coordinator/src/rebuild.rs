@@ -189,8 +189,8 @@ pub fn cure(record: &ClusterRecord, operation: OperationId, phase: &Phase) -> St
         ),
         Some(_) if matches!(phase, Phase::Return { .. }) => "mend it and it goes on by itself".to_owned(),
         Some(_) => format!(
-            "mend it and it goes on by itself; or put back what was set aside: muster rebuild {name} --undo; or, where \
-             a host is gone for good: muster rebuild {name} --fence-missing HOST"
+            "mend it and it goes on by itself; or put back what was set aside: muster rebuild {name} --undo; or begin \
+             anew: muster rebuild {name}, where a host is gone for good with --fence-missing HOST"
         ),
     }
 }

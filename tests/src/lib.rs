@@ -45,6 +45,7 @@ pub mod mount;
 pub mod network;
 pub mod processes;
 pub mod redis;
+pub mod sim;
 pub mod site;
 pub mod soak;
 pub mod space;
