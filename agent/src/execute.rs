@@ -66,6 +66,30 @@ pub struct Tools {
 /// Performs one step on files and processes. Blocks for some synced writes at most; signals are the keeper's, which has
 /// the process.
 pub fn perform(step: &Step, dir: &InstanceDir, tools: &Tools) -> Result<Done, StepError> {
+    crash::point(format_args!("agent.step.before.{}", word(step)));
+    let done = act(step, dir, tools)?;
+    if crash::twice() {
+        // The second time may fail, as a server that runs cannot be started; and must not harm what the first has done.
+        let again = act(step, dir, tools);
+        tracing::info!(port = %dir.port(), step = word(step), ?again, "performed twice");
+    }
+    crash::point(format_args!("agent.step.after.{}", word(step)));
+    Ok(done)
+}
+
+fn word(step: &Step) -> &'static str {
+    match step {
+        Step::Prepare { .. } => "prepare",
+        Step::Start { .. } => "start",
+        Step::Adjust { .. } => "adjust",
+        Step::Stop => "stop",
+        Step::Kill => "kill",
+        Step::Latch { .. } => "latch",
+        Step::SetAside { .. } => "set-aside",
+    }
+}
+
+fn act(step: &Step, dir: &InstanceDir, tools: &Tools) -> Result<Done, StepError> {
     let write = |path: PathBuf| move |error| StepError::Write(path, error);
     match step {
         Step::Prepare { stamp, files } => {

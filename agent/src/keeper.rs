@@ -364,10 +364,12 @@ impl Keeper {
             server: self.server.found.clone(),
         };
         self.verdicts = verdicts;
+        crash::point("agent.report.before");
         self.published.send_modify(|published| {
             published.report = Arc::new(report);
             published.passes += 1;
         });
+        crash::point(if acted { "agent.report.acted" } else { "agent.report.said" });
         acted
     }
 
@@ -431,6 +433,7 @@ impl Keeper {
             }
         }
         if acted {
+            crash::point("agent.pass.acted");
             self.inventory.forget_looks();
         }
         acted

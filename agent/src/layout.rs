@@ -253,6 +253,7 @@ impl InstanceDir {
         // An earlier try may have run out of disk.
         clear(&self.base.join(".staging").join(&name))?;
         let staged = staging.make(&name)?;
+        crash::point("agent.establish.made");
         for file in files {
             staged.replace(file.name, file.text.expose().as_bytes(), self.access(file))?;
         }
@@ -260,6 +261,7 @@ impl InstanceDir {
         let user = self.run_as.as_ref();
         staged.give(Access { mode: 0o750, uid: user.map(|user| user.uid), gid: user.map(|user| user.gid) })?;
         staged.sync()?;
+        crash::point("agent.establish.staged");
         staging.put(&name, &base, &self.port.to_string())
     }
 

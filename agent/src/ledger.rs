@@ -132,8 +132,10 @@ impl Ledger {
     }
 
     fn keep(&mut self, desired: &wire::Desired) -> Result<(), Refusal> {
+        crash::point("agent.ledger.before");
         durable::write(&self.path, &desired.encode_to_vec(), 0o600)
             .map_err(|error| Refusal::Disk { path: self.path.clone(), why: error.to_string() })?;
+        crash::point("agent.ledger.kept");
         self.kept = Some(desired.clone());
         Ok(())
     }
