@@ -56,17 +56,19 @@ impl Admin {
         Ok(operation.map(|operation| operation.state))
     }
 
-    /// What has the cluster: a rotation, or a stop, start or restart, each with what it does or waits for; empty when
-    /// there is none.
-    fn under_way(&self, record: &ClusterRecord) -> Result<(String, String), Failure> {
+    /// The cluster with what has it: a rotation, a stop, start or restart, a rebuild, each with what it does or waits
+    /// for.
+    fn with_operations(&self, record: &ClusterRecord, cluster: wire::Cluster) -> Result<wire::Cluster, Failure> {
         let in_words = |id| {
             let operation = self.shared.ledger.operation(id).map_err(store_failed)?;
             Ok::<_, Failure>(operation.map(|found| operations::in_words(&found)).unwrap_or_default())
         };
         let rotation = record.credentials.as_ref().and_then(|credentials| credentials.rotation);
-        let rotation = rotation.map(|rotation| in_words(rotation.operation)).transpose()?;
-        let roll = record.roll.as_ref().map(|roll| in_words(roll.operation)).transpose()?;
-        Ok((rotation.unwrap_or_default(), roll.unwrap_or_default()))
+        let rotation = rotation.map(|rotation| in_words(rotation.operation)).transpose()?.unwrap_or_default();
+        let roll = record.roll.as_ref().map(|roll| in_words(roll.operation)).transpose()?.unwrap_or_default();
+        let rebuild = record.rebuild.as_ref().map(|rebuild| in_words(rebuild.operation)).transpose()?;
+        let protection = protection::shown(&self.shared, record)?;
+        Ok(wire::Cluster { rotation, roll, rebuild: rebuild.unwrap_or_default(), protection, ..cluster })
     }
 
     fn audit_operation(&self, visit: &Visit, action: &str, operation: Option<&wire::Operation>) -> Result<(), Failure> {
@@ -78,13 +80,9 @@ impl Admin {
         let record = self.shared.cluster(name)?;
         let state = self.state_of(&record)?;
         let bars = self.shared.bars().map_err(store_failed)?;
-        let (rotation, roll) = self.under_way(&record)?;
-        let mut answer = status::status(&record, state, &self.shared.inventory(), &bars);
-        if let Some(cluster) = answer.cluster.as_mut() {
-            (cluster.rotation, cluster.roll) = (rotation, roll);
-            cluster.protection = protection::shown(&self.shared, &record)?;
-        }
-        Ok(answer)
+        let answer = status::status(&record, state, &self.shared.inventory(), &bars);
+        let cluster = answer.cluster.map(|cluster| self.with_operations(&record, cluster)).transpose()?;
+        Ok(wire::GetStatusResponse { cluster, ..answer })
     }
 }
 
@@ -206,11 +204,8 @@ impl admin_server::Admin for Admin {
 
     async fn list_clusters(&self, _: Request<wire::ListClustersRequest>) -> Answer<wire::ListClustersResponse> {
         let records = self.shared.ledger.clusters().map_err(store_failed)?;
-        let one = |record: &ClusterRecord| {
-            let (rotation, roll) = self.under_way(record)?;
-            let protection = protection::shown(&self.shared, record)?;
-            Ok(wire::Cluster { rotation, roll, protection, ..status::cluster(record, self.state_of(record)?) })
-        };
+        let one =
+            |record: &ClusterRecord| self.with_operations(record, status::cluster(record, self.state_of(record)?));
         let clusters = records.iter().map(one).collect::<Result<_, Failure>>()?;
         Ok(Response::new(wire::ListClustersResponse { clusters }))
     }

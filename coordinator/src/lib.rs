@@ -18,6 +18,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod credentials;
+pub mod doomed;
 pub mod door;
 pub mod enrolment;
 pub mod estranged;

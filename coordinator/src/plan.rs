@@ -34,6 +34,8 @@ pub struct Ingredients<'a> {
     pub now_ms: u64,
     /// Time that preflight took.
     pub preflight_micros: u64,
+    /// What is set aside for it, and what comes back; none for a bootstrap.
+    pub rebuild: Option<wire::RebuildPlan>,
 }
 
 /// Makes the plan and its hash.
@@ -43,6 +45,7 @@ pub fn make(from: &Ingredients) -> wire::Plan {
         shards: from.placement.shards.iter().map(shard).collect(),
         server: from.server.map(wire::Server::from),
         fingerprints: fingerprints(from),
+        rebuild: from.rebuild.as_ref().map(lasting),
         ..Default::default()
     };
     plan.hash = Sha256::of(&plan.encode_to_vec()).to_string();
@@ -50,8 +53,33 @@ pub fn make(from: &Ingredients) -> wire::Plan {
     plan.findings = from.findings.iter().cloned().map(wire::Finding::from).collect();
     plan.expires_unix_ms = from.now_ms + VALID_MS;
     plan.preflight_micros = from.preflight_micros;
+    plan.rebuild.clone_from(&from.rebuild);
     plan.advice = from.advice.clone().unwrap_or_default();
     plan
+}
+
+/// What of a rebuild is approved with it: which directories, not how many keys were in them at that moment.
+fn lasting(rebuild: &wire::RebuildPlan) -> wire::RebuildPlan {
+    let doomed = |one: &wire::DoomedInstance| wire::DoomedInstance {
+        host: one.host.clone(),
+        port: one.port,
+        node_id: one.node_id.clone(),
+        life: one.life,
+        quarantined: one.quarantined,
+        ..wire::DoomedInstance::default()
+    };
+    let returns = |one: &wire::ReturningInstance| wire::ReturningInstance {
+        host: one.host.clone(),
+        port: one.port,
+        node_id: one.node_id.clone(),
+        life: one.life,
+        ..wire::ReturningInstance::default()
+    };
+    wire::RebuildPlan {
+        doomed: rebuild.doomed.iter().map(doomed).collect(),
+        returns: rebuild.returns.iter().map(returns).collect(),
+        ..rebuild.clone()
+    }
 }
 
 /// What the linter, which knows nothing of the planner, says of a placement.

@@ -195,22 +195,23 @@ pub fn cure(record: &ClusterRecord, operation: OperationId, phase: &Phase) -> St
     }
 }
 
-/// The bus ports of the next life: the present ones, unless somebody may still be listening there who must not meet it
-/// (`away`), or they are not free. None where there is no choice left.
+/// The bus ports of the next life: the present ones, unless somebody who is not there may come back to them (`away`, or
+/// an offset in `theirs`), or they are not free. None where there is no choice left.
 pub fn offset(
     seats: &[(HostName, Port)],
     present: BusOffset,
     away: bool,
+    theirs: &BTreeSet<u16>,
     taken: &BTreeSet<(HostName, u16)>,
 ) -> Option<BusOffset> {
-    let free = |offset: &BusOffset| {
-        seats.iter().all(|(host, port)| offset.fits(*port) && !taken.contains(&(host.clone(), port.bus(*offset))))
-            && !seats.iter().any(|(host, port)| {
-                seats.iter().any(|(other, client)| other == host && client.get() == port.bus(*offset))
-            })
+    let clients: BTreeSet<_> = seats.iter().map(|(host, port)| (host, port.get())).collect();
+    let free = |(host, port): &(HostName, Port), offset: BusOffset| {
+        let bus = port.bus(offset);
+        offset.fits(*port) && !taken.contains(&(host.clone(), bus)) && !clients.contains(&(host, bus))
     };
+    let fits = |offset: &BusOffset| !theirs.contains(&offset.get()) && seats.iter().all(|seat| free(seat, *offset));
     let others = BusOffset::CHOICE.into_iter().filter(|offset| *offset != present);
-    (!away).then_some(present).into_iter().chain(others).find(free)
+    (!away).then_some(present).into_iter().chain(others).find(fits)
 }
 
 /// The bus offset that a life has.

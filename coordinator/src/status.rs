@@ -56,6 +56,7 @@ pub fn host(inventory: &Inventory, host: &Host) -> wire::Host {
 pub fn cluster(record: &ClusterRecord, operation: Option<OpState>) -> wire::Cluster {
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let state = match (record.formed_ms, operation) {
+        _ if record.rebuild.is_some() => "rebuilding",
         (Some(_), _) if is_stopped(record) => "stopped",
         (Some(_), _) => "formed",
         (None, Some(OpState::Cancelling)) => "cancelling",
@@ -73,8 +74,15 @@ pub fn cluster(record: &ClusterRecord, operation: Option<OpState>) -> wire::Clus
         roll: String::new(),
         rebuild: String::new(),
         protection: String::new(),
-        quarantined: Vec::new(),
+        quarantined: quarantined(record),
     }
+}
+
+/// Directories of earlier lives on hosts that were not there, which are not set aside yet.
+fn quarantined(record: &ClusterRecord) -> Vec<String> {
+    let missing = |host: &HostName| record.rebuild.as_ref().is_none_or(|rebuild| rebuild.missing.contains(host));
+    let left = record.remnants.iter().filter(|remnant| missing(&remnant.host));
+    left.map(crate::rebuild::Remnant::name).collect()
 }
 
 /// Every instance is to be stopped.

@@ -65,6 +65,7 @@ pub async fn plan(shared: &Arc<Shared>, request: wire::PlanRequest) -> Result<wi
         advice: loss::advice(&spec, &sites, &loss::losses(&placement)),
         now_ms: unix_ms(),
         preflight_micros,
+        rebuild: None,
     });
     shared.ledger.write(|write| write.plan(&made)).map_err(store_failed)?;
     Ok(wire::PlanResponse { plan: Some(made), existing: None })

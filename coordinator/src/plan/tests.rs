@@ -58,6 +58,7 @@ impl Made {
             advice: self.advice.clone(),
             now_ms: self.now_ms,
             preflight_micros: self.preflight_micros,
+            rebuild: None,
         })
     }
 }

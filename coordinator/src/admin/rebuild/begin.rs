@@ -53,13 +53,8 @@ pub async fn apply(
         );
     }
     let spec = Spec::try_from(plan.spec.clone().unwrap_or_default());
-    let approval = Approval {
-        request,
-        hash,
-        plan,
-        rebuild,
-        spec: spec.map_err(|error| Failure::invalid(error.to_string()))?,
-    };
+    let approval =
+        Approval { request, hash, plan, rebuild, spec: spec.map_err(|error| Failure::invalid(error.to_string()))? };
     approval.is_typed()?;
     approval.is_fit()?;
     let record = shared.cluster(approval.spec.parts().name.as_str())?;
@@ -119,9 +114,8 @@ impl Approval<'_> {
         {
             let name = &record.blueprint.cluster;
             let message = format!("{writes}; nothing was changed");
-            return Err(Failure::new(Reason::ClientsWrite, message).hint(format!(
-                "stop the writers, or say that you mean it: muster rebuild {name} --even-if-serving"
-            )));
+            return Err(Failure::new(Reason::ClientsWrite, message)
+                .hint(format!("stop the writers, or say that you mean it: muster rebuild {name} --even-if-serving")));
         }
         match crate::doomed::keeps_less(self.rebuild, &now) {
             Some(change) => Err(self.stale(change)),
@@ -168,7 +162,8 @@ impl Approval<'_> {
     fn next(&self, shared: &Shared, record: &ClusterRecord) -> Result<LifeRecord, Failure> {
         let lives = shared.ledger.lives(record.blueprint.cluster_id).map_err(store_failed)?;
         if self.rebuild.undo {
-            let back = target(record, &lives).filter(|ended| ended.life.blueprint.incarnation.0 == self.rebuild.becomes);
+            let back =
+                target(record, &lives).filter(|ended| ended.life.blueprint.incarnation.0 == self.rebuild.becomes);
             return back.map(|ended| ended.life.clone()).ok_or_else(|| self.stale("another life would come back now"));
         }
         // Placement is exact: the same spec and sites give the placement that was approved.

@@ -1,0 +1,210 @@
+//! What a rebuild would do: looked at, judged, said. Changes nothing but the list of plans.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
+
+use muster_proto::{
+    BusOffset, HostName, Incarnation, OperationId, Spec,
+    convert::micros,
+    failure::{Failure, Reason},
+    wire,
+};
+
+use super::{free, next_incarnation, target};
+use crate::{
+    admin::{planning, protection},
+    blueprint::Blueprint,
+    doomed,
+    finding::Finding,
+    keeper::Shared,
+    ledger::{ClusterRecord, unix_ms},
+    loss,
+    placement::{self, Placement, Site},
+    plan::{self, Ingredients},
+    preflight::{self, own},
+    rebuild::{self, offset_of},
+    safeguard::store_failed,
+};
+
+/// The life that would begin.
+struct Draft {
+    spec: Spec,
+    becomes: Incarnation,
+    placement: Placement,
+    offset: BusOffset,
+    /// Who is what; of a life that comes back.
+    back: Option<Blueprint>,
+}
+
+/// Plans a rebuild, or its undoing.
+pub async fn plan(shared: &Arc<Shared>, request: wire::PlanRebuildRequest) -> Result<wire::PlanResponse, Failure> {
+    let record = shared.cluster(&request.cluster)?;
+    protection::refuse(shared, &record)?;
+    let supersedes = free(shared, &record)?;
+    let fenced = fenced(shared, &request)?;
+    let draft = match request.undo {
+        true => undone(shared, &record, &request)?,
+        false => drafted(shared, &record, &request, &fenced)?,
+    };
+    let began = Instant::now();
+    let heard = shared.inventory().heard(&record.blueprint, &shared.bars().map_err(store_failed)?);
+    let ours = own::ours(&record.blueprint, &heard.instances);
+    let (answers, appraised, trash) = tokio::join!(
+        shared.preflight(&draft.spec, draft.offset.get(), &ours),
+        shared.appraise(&record.blueprint),
+        rummaged(shared, &record, &draft),
+    );
+    let preflight_micros = micros(began.elapsed());
+    let server = answers.values().find_map(|answer| preflight::server_of(answer.survey.as_ref().ok()?).ok());
+    let mut findings = draft.placement.findings.clone();
+    if draft.back.is_none() {
+        findings.extend(plan::lint(&draft.spec, &draft.placement));
+        findings.extend(plan::doors(&draft.spec));
+    }
+    let bars = shared.bars().map_err(store_failed)?;
+    let offered = planning::offered(shared, &draft.spec);
+    findings.extend(preflight::judge(&draft.spec, &answers, &offered, &bars, draft.offset.get()));
+    findings.extend(moved(shared, draft.back.as_ref()));
+    let live = live(shared);
+    let told = doomed::tell(&doomed::Scene {
+        record: &record,
+        spec: &draft.spec,
+        becomes: draft.becomes,
+        back: draft.back.as_ref(),
+        fenced: &fenced,
+        live: &live,
+        even_if_serving: request.even_if_serving,
+        offset: draft.offset,
+        appraised: &appraised,
+        trash: &trash,
+        server: server.as_ref().map(|server| server.version),
+    });
+    findings.extend(told.findings);
+    findings.sort();
+    findings.dedup();
+    let supersedes = supersedes.map(|id: OperationId| id.to_string()).unwrap_or_default();
+    let rebuild = wire::RebuildPlan { supersedes, ..told.plan };
+    let facts = facts(shared, &draft.spec);
+    let sites = shared.inventory().sites();
+    let losses = loss::losses(&draft.placement);
+    let made = plan::make(&Ingredients {
+        spec: &draft.spec,
+        placement: &draft.placement,
+        findings: &findings,
+        server: server.as_ref(),
+        facts: &facts,
+        advice: loss::advice(&draft.spec, &sites, &losses).filter(|_| draft.back.is_none()),
+        now_ms: unix_ms(),
+        preflight_micros,
+        rebuild: Some(rebuild),
+    });
+    shared.ledger.write(|write| write.plan(&made)).map_err(store_failed)?;
+    Ok(wire::PlanResponse { plan: Some(made), existing: None })
+}
+
+fn fenced(shared: &Shared, request: &wire::PlanRebuildRequest) -> Result<BTreeSet<HostName>, Failure> {
+    let read = |name: &String| {
+        let host = name.parse().map_err(|error| Failure::invalid(format!("fence_missing: {error}")))?;
+        if !shared.knows(&host)? {
+            return Err(crate::safeguard::unknown_host(name));
+        }
+        Ok(host)
+    };
+    request.fence_missing.iter().map(read).collect()
+}
+
+/// The life that was set aside last, as it was.
+fn undone(shared: &Shared, record: &ClusterRecord, request: &wire::PlanRebuildRequest) -> Result<Draft, Failure> {
+    if request.spec.is_some() || !request.fence_missing.is_empty() {
+        return Err(Failure::invalid("undo: puts back what was there; neither spec nor fence_missing go with it"));
+    }
+    let name = &record.blueprint.cluster;
+    let lives = shared.ledger.lives(record.blueprint.cluster_id).map_err(store_failed)?;
+    let Some(ended) = target(record, &lives) else {
+        let message = format!("no earlier life of cluster {name} was set aside; nothing was changed");
+        return Err(Failure::new(Reason::NothingToUndo, message).hint(format!("muster trash {name}")));
+    };
+    let back = ended.life.blueprint.clone();
+    Ok(Draft {
+        spec: ended.life.spec.clone(),
+        becomes: back.incarnation,
+        placement: placement::of(&back),
+        offset: offset_of(&back),
+        back: Some(back),
+    })
+}
+
+fn drafted(
+    shared: &Shared,
+    record: &ClusterRecord,
+    request: &wire::PlanRebuildRequest,
+    fenced: &BTreeSet<HostName>,
+) -> Result<Draft, Failure> {
+    let name = &record.blueprint.cluster;
+    let spec = match &request.spec {
+        Some(spec) => Spec::try_from(spec.clone()).map_err(|error| Failure::invalid(error.to_string()))?,
+        None => record.spec.clone(),
+    };
+    if spec.parts().name != *name {
+        let message = format!("the spec is of cluster {}, and what is to be rebuilt is {name}", spec.parts().name);
+        return Err(Failure::new(Reason::SpecRefused, message).hint("give it the file of this cluster"));
+    }
+    let spec = doomed::without(&spec, fenced).map_err(|why| Failure::new(Reason::SpecRefused, why))?;
+    let sites: BTreeMap<HostName, Site> = shared.inventory().sites();
+    let placement = placement::place(&spec, &sites)?;
+    let lives = shared.ledger.lives(record.blueprint.cluster_id).map_err(store_failed)?;
+    let seats: Vec<_> = placement.seats().map(|seat| (seat.host.clone(), seat.port)).collect();
+    let others = shared.ledger.clusters().map_err(store_failed)?;
+    let others = others.iter().filter(|other| other.blueprint.cluster != *name);
+    let quarantined = record.remnants.iter().filter(|remnant| !record.blueprint.hosts().contains(&remnant.host));
+    // Bus ports on which somebody who is not there listens, wherever that is: his peers must not be found there.
+    let theirs =
+        quarantined.map(|remnant| remnant.bus_port.saturating_sub(remnant.port.get())).collect::<BTreeSet<_>>();
+    let taken = others.flat_map(ClusterRecord::listens).collect();
+    let present = offset_of(&record.blueprint);
+    let offset = rebuild::offset(&seats, present, !fenced.is_empty(), &theirs, &taken).ok_or_else(|| {
+        let message = "no bus ports are left that nobody else may be listening on";
+        Failure::new(Reason::SpecRefused, message)
+            .hint(format!("bring the quarantined hosts back: muster status {name}"))
+    })?;
+    Ok(Draft { spec, becomes: next_incarnation(record, &lives), placement, offset, back: None })
+}
+
+/// What is in the trash of those hosts that a life would come back on.
+async fn rummaged(
+    shared: &Arc<Shared>,
+    record: &ClusterRecord,
+    draft: &Draft,
+) -> BTreeMap<HostName, Result<wire::RummageResult, String>> {
+    let hosts = draft.back.as_ref().map(Blueprint::hosts).unwrap_or_default();
+    shared.rummage(hosts, Some(record.blueprint.cluster_id)).await
+}
+
+fn live(shared: &Shared) -> BTreeSet<HostName> {
+    let inventory = shared.inventory();
+    let live = inventory.hosts().iter().filter(|(_, host)| inventory.live(host));
+    live.map(|(name, _)| name.clone()).collect()
+}
+
+fn facts(shared: &Shared, spec: &Spec) -> BTreeMap<HostName, BTreeMap<String, String>> {
+    let inventory = shared.inventory();
+    spec.parts().hosts.iter().map(|host| (host.name.clone(), inventory.facts(&host.name))).collect()
+}
+
+/// Nodes that come back know each other by address: one that its host does not have any more leads nowhere.
+fn moved(shared: &Shared, back: Option<&Blueprint>) -> Vec<Finding> {
+    let inventory = shared.inventory();
+    let one = |member: &muster_proto::Member| {
+        let now = inventory.get(&member.host)?.hello.address;
+        (now != member.address).then(|| {
+            let message = format!("what comes back there knows it as {}, and it announces {now} now", member.address);
+            Finding::fatal("ADDRESS_CHANGED", member.host.to_string(), message)
+                .on(&member.host)
+                .cure(format!("set `address` in the agent's config on {} back, or rebuild anew", member.host))
+        })
+    };
+    back.iter().flat_map(|back| back.members.iter().filter_map(one)).collect()
+}
