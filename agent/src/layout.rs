@@ -262,7 +262,12 @@ impl InstanceDir {
         staged.give(Access { mode: 0o750, uid: user.map(|user| user.uid), gid: user.map(|user| user.gid) })?;
         staged.sync()?;
         crash::point("agent.establish.staged");
-        staging.put(&name, &base, &self.port.to_string())
+        let put = staging.put(&name, &base, &self.port.to_string());
+        if put.is_err() {
+            // Nobody else clears it away before the agent starts anew.
+            let _ = clear(&self.base.join(".staging").join(&name));
+        }
+        put
     }
 
     /// Writes those files anew that are not that already.

@@ -19,7 +19,7 @@
 //! Reading order: [`world`], [`daemon`], [`status`], [`redis`], [`stranger`], [`wait`], [`processes`], [`subnet`],
 //! [`binaries`], [`cli`], [`admin`], [`client`], [`manager`]; for refusals [`tree`], [`mount`], [`network`], [`api`];
 //! for the kernel [`space`], [`memory`], [`soak`]; for trust [`fleet`], [`writer`]; for whole servers [`machine`],
-//! [`cgroups`], [`site`].
+//! [`cgroups`], [`site`]; for crashes at named points [`crash`].
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -34,6 +34,7 @@ pub mod binaries;
 pub mod cgroups;
 pub mod cli;
 pub mod client;
+pub mod crash;
 pub mod daemon;
 pub mod fleet;
 pub mod machine;

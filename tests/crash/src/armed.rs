@@ -32,6 +32,7 @@ struct Orders {
     point: Option<(String, u32)>,
     told: Option<PathBuf>,
     spare: bool,
+    when: Option<PathBuf>,
     list: Option<PathBuf>,
     twice: bool,
     passings: AtomicU32,
@@ -57,6 +58,7 @@ fn read() -> Option<Orders> {
         point,
         told: path("MUSTER_CRASH_TOLD"),
         spare: env::var_os("MUSTER_CRASH_SPARE").is_some(),
+        when: path("MUSTER_CRASH_WHEN"),
         list: path("MUSTER_CRASH_FILE"),
         twice: env::var_os("MUSTER_CRASH_TWICE").is_some(),
         passings: AtomicU32::new(0),
@@ -94,6 +96,9 @@ pub(crate) fn passed_doing(name: &str) {
 
 pub(crate) fn passed(name: &dyn Display) {
     let Some(orders) = orders() else { return };
+    if orders.when.as_ref().is_some_and(|when| !fs::exists(when).unwrap_or(false)) {
+        return;
+    }
     let name = name.to_string();
     if let Some(list) = &orders.list
         && orders.listed.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone())

@@ -8,6 +8,7 @@
 //! | `MUSTER_CRASH_POINT=NAME[:N]` | at the N-th passing of that point (the first, unless said) the process dies |
 //! | `MUSTER_CRASH_TOLD=FILE` | the name is written there first, so that the test knows |
 //! | `MUSTER_CRASH_SPARE=1` | it does not die: it goes on as soon as that file is removed |
+//! | `MUSTER_CRASH_WHEN=FILE` | what is passed before that file is there does not count |
 //! | `MUSTER_CRASH_FILE=FILE` | every point passed is appended there, once: how a test finds them |
 //! | `MUSTER_CRASH_TWICE=1` | every step is taken twice in a row |
 //!
