@@ -9,8 +9,9 @@ const SECRETIVE: [&str; 6] =
     ["Login", "Desired", "Disclosure", "CreateTokenResponse", "CreateUserResponse", "GetCredentialsResponse"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["types", "tasks", "agent_link", "enrolment", "trust", "hosts", "operations", "rebuild", "admin"]
-        .map(|name| format!("muster/v1/{name}.proto"));
+    let files =
+        ["types", "trash", "tasks", "agent_link", "enrolment", "trust", "hosts", "operations", "rebuild", "admin"]
+            .map(|name| format!("muster/v1/{name}.proto"));
     for file in &files {
         println!("cargo:rerun-if-changed={file}");
     }

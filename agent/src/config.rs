@@ -12,9 +12,13 @@ use muster_proto::{HostName, PortSet};
 use nix::unistd::User;
 use serde::Deserialize;
 
+use crate::trash::Policy;
+
 /// `sun_path` holds 108 bytes with its final zero (unix(7)); an instance's socket is `<base_dir>/<port>/redis.sock`.
 const SOCKET_PATH_MAX: usize = 107;
 const SOCKET_SUFFIX: usize = "/65535/redis.sock".len();
+/// A hundred years.
+const KEEP_HOURS_MAX: u64 = 876_000;
 
 /// The file, key by key.
 #[derive(Debug, Deserialize)]
@@ -36,6 +40,22 @@ struct Written {
     stop_patience_ms: u64,
     #[serde(default = "default_redis_log")]
     redis_log_mib: u64,
+    #[serde(default)]
+    trash: WrittenTrash,
+}
+
+/// `[trash]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenTrash {
+    keep_hours: u64,
+    keep_gib: u64,
+}
+
+impl Default for WrittenTrash {
+    fn default() -> Self {
+        Self { keep_hours: 168, keep_gib: 0 }
+    }
 }
 
 fn default_redis_log() -> u64 {
@@ -116,6 +136,8 @@ pub struct Config {
     pub stop_patience: Duration,
     /// A server's log that is longer is put aside, and the one before it goes. In bytes, 1 MiB - 1 TiB.
     pub redis_log: u64,
+    /// How long and how much is kept of what was set aside: 1 h - 100 years, 1 GiB - 1 PiB, or without end.
+    pub trash: Policy,
 }
 
 impl Config {
@@ -133,8 +155,8 @@ impl Config {
             ("redis_server", self.redis_server != written.redis_server),
         ];
         let fixed = differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect();
-        let Self { log, stop_patience, redis_log, .. } = written;
-        (Self { log, stop_patience, redis_log, ..self.clone() }, fixed)
+        let Self { log, stop_patience, redis_log, trash, .. } = written;
+        (Self { log, stop_patience, redis_log, trash, ..self.clone() }, fixed)
     }
 }
 
@@ -219,6 +241,13 @@ impl Written {
         if !(1..=1 << 20).contains(&self.redis_log_mib) {
             return Err(("redis_log_mib", format!("{} is not within 1-{}", self.redis_log_mib, 1 << 20)));
         }
+        let WrittenTrash { keep_hours, keep_gib } = self.trash;
+        if keep_hours > KEEP_HOURS_MAX {
+            return Err(("trash.keep_hours", format!("{keep_hours} is more than {KEEP_HOURS_MAX}")));
+        }
+        if keep_gib > 1 << 20 {
+            return Err(("trash.keep_gib", format!("{keep_gib} is more than {}", 1 << 20)));
+        }
         let ports = PortSet::parse(&self.ports).map_err(at("ports"))?;
         if ports.is_empty() {
             return Err((
@@ -239,6 +268,10 @@ impl Written {
             log: self.log,
             stop_patience: Duration::from_millis(self.stop_patience_ms),
             redis_log: self.redis_log_mib << 20,
+            trash: Policy {
+                keep: (keep_hours > 0).then(|| Duration::from_secs(keep_hours * 3600)),
+                most: (keep_gib > 0).then_some(keep_gib << 30),
+            },
         })
     }
 }
@@ -352,6 +385,19 @@ ports = ["7000-7002"]
         assert!(with("run_as = \"nobody-of-that-name\"").contains("there is no user nobody-of-that-name"));
         assert!(with(&format!("base_dir = \"/{}\"", "x".repeat(100))).contains("longer than 90 bytes"));
         assert!(with("base_dir = \"relative\"").contains("not an absolute path"));
+        let trash = |keys: &str| said(&format!("{GOOD}[trash]\n{keys}\n"));
+        assert_eq!(trash("keep_hours = 876001"), "agent.toml: trash.keep_hours: 876001 is more than 876000");
+        assert_eq!(trash("keep_gib = 1048577"), "agent.toml: trash.keep_gib: 1048577 is more than 1048576");
+        assert!(trash("keep_days = 1").starts_with("unknown field `keep_days`"));
+    }
+
+    #[test]
+    fn what_is_kept_of_the_trash_is_a_week_unless_written() {
+        let kept = |keys: &str| Config::parse(&format!("{GOOD}{keys}"), Path::new("agent.toml")).unwrap().trash;
+        let hours = |hours: u64| Some(Duration::from_secs(hours * 3600));
+        assert_eq!(kept(""), Policy { keep: hours(168), most: None });
+        assert_eq!(kept("[trash]\nkeep_hours = 0\nkeep_gib = 2\n"), Policy { keep: None, most: Some(2 << 30) });
+        assert_eq!(kept("[trash]\nkeep_gib = 2\n"), Policy { keep: hours(168), most: Some(2 << 30) });
     }
 
     #[test]
@@ -366,7 +412,18 @@ ports = ["7000-7002"]
             written.coordinator.to_string()
         );
         assert_eq!(written, Config::parse(&required, path).unwrap());
-        for key in ["base_dir", "rack", "zone", "run_as", "redis_server", "stop_patience_ms", "redis_log_mib", "log"] {
+        for key in [
+            "base_dir",
+            "rack",
+            "zone",
+            "run_as",
+            "redis_server",
+            "stop_patience_ms",
+            "redis_log_mib",
+            "log",
+            "keep_hours",
+            "keep_gib",
+        ] {
             assert!(include_str!("../../systemd/agent.toml").contains(&format!("{key} = ")), "{key}");
         }
     }

@@ -22,7 +22,7 @@ const SIZE: u64 = 1 << 20;
 pub struct Event {
     /// On this host's clock.
     pub unix_ms: u64,
-    /// What kind of thing: `agent`, `state`, `started`, `ended`.
+    /// What kind of thing: `agent`, `state`, `started`, `ended`, `permit`, `aside`, `restored`.
     pub what: String,
     /// The instance's port; none when it is about the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -13,6 +13,7 @@
 
 use std::fmt;
 
+use muster_proto::NodeId;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -30,6 +31,9 @@ pub struct Record {
     /// The run (`InstanceAssignment::run`) that it was started for; missing in records from before there were runs.
     #[serde(default)]
     pub run: Option<u64>,
+    /// The node that lives in its directory; missing in records from before a directory could be another's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_id: Option<NodeId>,
 }
 
 impl Written {
@@ -39,6 +43,13 @@ impl Written {
             Self::Record(record) => record.run,
             Self::Nothing | Self::Torn => None,
         }
+    }
+
+    /// Whether it is of an earlier run of that node than this one, or of another node, which had the place before: then
+    /// nothing was started for that run yet. What is not known is not earlier.
+    pub fn is_before(&self, node_id: NodeId, run: u64) -> bool {
+        let Self::Record(record) = self else { return false };
+        record.node_id.is_some_and(|node| node != node_id) || record.run.is_some_and(|last| last < run)
     }
 }
 

@@ -1,13 +1,18 @@
 //! Does what was planned: one short arm a step, each of them safe to do again.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::PathBuf,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
-use muster_proto::printable;
+use muster_proto::{convert::millis, printable};
 
 use crate::{
     adjust::{AdjustError, adjust},
     config::RunAs,
-    layout::InstanceDir,
+    layout::{Hindrance, InstanceDir},
+    permits::Wipe,
     process::{Process, SpawnError},
     reconcile::Step,
     strangers::Crowd,
@@ -22,6 +27,8 @@ pub enum Done {
     Started(Process),
     /// A directory is in the trash, there.
     Aside(PathBuf),
+    /// A directory is back in its place.
+    Restored,
 }
 
 /// Why a step has failed. The world is as it was before it.
@@ -39,6 +46,15 @@ pub enum StepError {
     /// The lock was taken between look and step.
     #[error("something runs in {0}; it is not moved")]
     Busy(PathBuf),
+    /// The directory of a former life is data.
+    #[error("there is no permit to set {0} aside")]
+    NoPermit(PathBuf),
+    /// There is, and all the same.
+    #[error("it is not set aside: {0}")]
+    Hindered(Hindrance),
+    /// It stays in the trash.
+    #[error("cannot put {0} back")]
+    Restore(PathBuf, #[source] io::Error),
 }
 
 impl StepError {
@@ -66,14 +82,17 @@ pub struct Tools {
 /// Performs one step on files and processes. Blocks for some synced writes at most; signals are the keeper's, which has
 /// the process.
 pub fn perform(step: &Step, dir: &InstanceDir, tools: &Tools) -> Result<Done, StepError> {
-    crash::point(format_args!("agent.step.before.{}", word(step)));
+    crash::anew();
+    crash::doing(word(step));
+    crash::point_of("agent.step.before");
     let done = act(step, dir, tools)?;
     if crash::twice() {
         // The second time may fail, as a server that runs cannot be started; and must not harm what the first has done.
+        // A wipe is not among these: its right is used up, so that there is no second time.
         let again = act(step, dir, tools);
         tracing::info!(port = %dir.port(), step = word(step), ?again, "performed twice");
     }
-    crash::point(format_args!("agent.step.after.{}", word(step)));
+    crash::point_of("agent.step.after");
     Ok(done)
 }
 
@@ -86,6 +105,8 @@ fn word(step: &Step) -> &'static str {
         Step::Kill => "kill",
         Step::Latch { .. } => "latch",
         Step::SetAside { .. } => "set-aside",
+        Step::Wipe { .. } => "wipe",
+        Step::Restore { .. } => "restore",
     }
 }
 
@@ -108,6 +129,11 @@ fn act(step: &Step, dir: &InstanceDir, tools: &Tools) -> Result<Done, StepError>
             crate::process::Found::Nothing => dir.set_aside(stamp).map(Done::Aside).map_err(write(dir.path())),
             _ => Err(StepError::Busy(dir.path())),
         },
+        Step::Wipe { .. } => Err(StepError::NoPermit(dir.path())),
+        Step::Restore { stamp } => {
+            dir.restore(stamp).map_err(|error| StepError::Restore(dir.path(), error))?;
+            Ok(Done::Restored)
+        }
         // The rest of it is said to the server, which answers in its own time.
         Step::Adjust { files, .. } => {
             dir.write_files(files).map_err(write(dir.path()))?;
@@ -117,10 +143,32 @@ fn act(step: &Step, dir: &InstanceDir, tools: &Tools) -> Result<Done, StepError>
     }
 }
 
-/// Performs one step to its end.
-pub async fn carry_out(step: Step, dir: InstanceDir, tools: Tools) -> Result<Done, StepError> {
+/// Sets the directory of a former life aside, by the right that a permit gave, which is used up.
+pub fn wipe(wipe: Wipe, dir: &InstanceDir) -> Result<Done, StepError> {
+    // Somebody may have started a server in there by hand, which has no lock of ours.
+    match Process::find(dir, || Crowd::default().strangers(dir, &[])).0 {
+        crate::process::Found::Nothing => {}
+        _ => return Err(StepError::Busy(dir.path())),
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    dir.set_aside_former(wipe, millis(now)).map(Done::Aside).map_err(StepError::Hindered)
+}
+
+/// Performs one step to its end; `right` is what a wipe takes.
+pub async fn carry_out(step: Step, right: Option<Wipe>, dir: InstanceDir, tools: Tools) -> Result<Done, StepError> {
     let (files, place) = (step.clone(), dir.clone());
-    let written = tokio::task::spawn_blocking(move || perform(&files, &place, &tools)).await;
+    let written = tokio::task::spawn_blocking(move || match (&files, right) {
+        (Step::Wipe { .. }, Some(right)) => {
+            crash::anew();
+            crash::doing("wipe");
+            crash::point_of("agent.step.before");
+            let done = wipe(right, &place);
+            crash::point_of("agent.step.after");
+            done
+        }
+        (step, _) => perform(step, &place, &tools),
+    })
+    .await;
     let done = written.map_err(|error| StepError::Write(dir.path(), io::Error::other(error)))??;
     if let Step::Adjust { live, target, .. } = &step {
         adjust(&dir, live, target).await?;

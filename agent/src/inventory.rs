@@ -9,8 +9,8 @@ use std::{
 };
 
 use muster_proto::{
-    ClusterAssignment, ClusterName, HostAssignment, InstanceAssignment, InstanceState, Keeps, Memory, NodeId, NodeView,
-    Port, PortSet, PortUse, Role, Sha256, Topology, view,
+    Ask, ClusterAssignment, ClusterName, HostAssignment, InstanceAssignment, InstanceState, Keeps, Memory, NodeId,
+    NodeView, Port, PortSet, PortUse, Role, Sha256, Topology, view,
 };
 use tokio::task::AbortHandle;
 
@@ -19,7 +19,7 @@ use crate::{
     evidence::{Clue, Written},
     layout::{Directory, InstanceDir, Layout},
     process::{self, Found, Process},
-    reconcile::{Answer, ProcessSeen, Seen},
+    reconcile::{Answer, ProcessSeen, Seen, stamp_of},
     restart::{Load, Past, Stake, Word},
     strangers::Crowd,
 };
@@ -44,12 +44,16 @@ pub struct Instance {
     pub dir: InstanceDir,
     /// Its server, when there is one of ours.
     pub process: Option<Process>,
+    /// There was one since this agent began.
+    pub lived: bool,
     /// Since when we have that.
     pub met: Instant,
     /// What is there, when it is not ours.
     pub other: Option<ProcessSeen>,
     /// What that is known by.
     pub clues: Vec<Clue>,
+    /// What a permit is asked for here, and with which nonce.
+    pub asks: Option<Ask>,
     /// What it says.
     pub answer: Answer,
     /// Its last view, and when that was taken.
@@ -88,7 +92,7 @@ pub struct Inventory {
     instances: BTreeMap<Port, Instance>,
     /// Who serves a cluster's slots, as the coordinator has heard, and when that was told.
     leaders: BTreeMap<ClusterName, (BTreeSet<NodeId>, Duration)>,
-    /// The coordinator's, on what is started after a boot.
+    /// The coordinator's, on what was gone when this agent began.
     word: Word,
     offered: Vec<(Port, PortUse)>,
     offered_at: Option<Instant>,
@@ -139,7 +143,7 @@ impl Inventory {
         }
         let seen = |(port, (cluster, wanted)): (Port, (&ClusterAssignment, &InstanceAssignment))| {
             let instance = self.instances.get(&port)?;
-            Some((port, instance.seen(wanted.run, |written| self.stake(instance, cluster, wanted, written))))
+            Some((port, instance.seen(cluster, wanted, |written| self.stake(instance, cluster, wanted, written))))
         };
         ports.into_iter().filter_map(seen).collect()
     }
@@ -198,6 +202,15 @@ impl Inventory {
         self.leaders.insert(cluster, (leaders, now));
     }
 
+    /// Another life begins at a port: nothing that was seen of the one before is about it.
+    pub fn reborn(&mut self, port: Port, cluster: &ClusterName) {
+        self.leaders.remove(cluster);
+        let dir = self.layout.instance(port);
+        let said = self.instance(port).said.clone();
+        let mut before = self.instances.insert(port, Instance { said, ..Instance::new(dir) });
+        before.iter_mut().for_each(Instance::unwatch);
+    }
+
     /// What starting it again would put at stake. The server's own nodes.conf says what it was; its siblings on this
     /// host and the coordinator say whether that is still so, and count only if they have spoken since it ended: one
     /// that was promoted a moment before is still a replica in older words.
@@ -225,13 +238,20 @@ impl Inventory {
         let led = self.leaders.get(&cluster.cluster).filter(|(_, told)| *told > ended);
         let elsewhere = led.is_some_and(|(leaders, _)| !leaders.contains(&id));
         Stake {
-            formed: cluster.formed,
+            // What is put back was formed once, whatever has been proved since.
+            formed: cluster.formed || wanted.restore,
             leads: owns_slots(&before, id) && before.nodes().iter().any(|node| node.role.master() == Some(id)),
             load: load(&instance.dir, keeps),
             replaced: views.into_iter().any(replaced) || elsewhere,
             overruled: instance.overruled
-                || (wanted.all_stopped && keeps == Keeps::Nothing && is_newer(wanted.run, written)),
-            word: if ran_in_this_boot(written) { Word::Given } else { self.word },
+                || (wanted.all_stopped
+                    && (keeps == Keeps::Nothing || wanted.restore)
+                    && written.is_before(wanted.node_id, wanted.run)),
+            word: match self.word {
+                _ if instance.lived => Word::Given,
+                Word::Awaited if ran_in_this_boot(written) => Word::AwaitedBriefly,
+                word => word,
+            },
         }
     }
 }
@@ -241,9 +261,11 @@ impl Instance {
         Self {
             dir,
             process: None,
+            lived: false,
             met: Instant::now(),
             other: None,
             clues: Vec::new(),
+            asks: None,
             answer: Answer::Silent("not asked yet".into()),
             view: None,
             past: Past::default(),
@@ -281,7 +303,7 @@ impl Instance {
                 Found::Nothing => (None, None),
                 Found::Ours(mut process) => {
                     (self.applied, self.outside, self.gauge) = (None, None, None);
-                    self.met = Instant::now();
+                    (self.met, self.lived) = (Instant::now(), true);
                     process.run.get_or_insert(run);
                     (Some(process), None)
                 }
@@ -306,6 +328,11 @@ impl Instance {
         }
     }
 
+    /// What watches its server ends.
+    pub fn unwatch(&mut self) {
+        self.watchers.drain(..).for_each(|watcher| watcher.abort());
+    }
+
     /// The next look looks.
     pub fn forget_look(&mut self) {
         self.looked = None;
@@ -320,11 +347,20 @@ impl Instance {
         }
     }
 
-    fn seen(&self, run: u64, stake: impl FnOnce(&Written) -> Stake) -> Seen {
+    fn seen(
+        &self,
+        cluster: &ClusterAssignment,
+        wanted: &InstanceAssignment,
+        stake: impl FnOnce(&Written) -> Stake,
+    ) -> Seen {
         let process = match (&self.process, &self.other) {
             (Some(process), _) => {
                 let stopping = process.stopping.map(|since| since.elapsed());
-                ProcessSeen::Ours { pid: process.pid(), stopping, outdated: process.run.is_some_and(|its| its < run) }
+                ProcessSeen::Ours {
+                    pid: process.pid(),
+                    stopping,
+                    outdated: process.run.is_some_and(|its| its < wanted.run),
+                }
             }
             (None, Some(other)) => other.clone(),
             (None, None) => ProcessSeen::None,
@@ -343,10 +379,14 @@ impl Instance {
             (ProcessSeen::None, Directory::Stamped(_)) => {
                 let written = process::written(&self.dir);
                 // Whoever asks for a new run does not mean to wait for the end of a pause.
-                past.urged |= is_newer(run, &written);
+                past.urged |= written.is_before(wanted.node_id, wanted.run);
                 stake(&written)
             }
             _ => idle,
+        };
+        let trashed = match wanted.restore && directory == Directory::Free {
+            true => self.dir.trashed(&stamp_of(cluster, wanted)),
+            false => Err("its place is not free".into()),
         };
         Seen {
             stake,
@@ -360,13 +400,11 @@ impl Instance {
             saving: self.saved.is_some_and(|(_, at)| at.elapsed() < SAVES),
             applied: self.applied,
             outside: self.outside.clone(),
+            // The keeper has the permits.
+            granted: None,
+            trashed,
         }
     }
-}
-
-/// Whether nothing was started for that run yet. What is not known is not new.
-fn is_newer(run: u64, written: &Written) -> bool {
-    written.run().is_some_and(|last| last < run)
 }
 
 fn ran_in_this_boot(written: &Written) -> bool {

@@ -7,7 +7,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{File, OpenOptions},
     io,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,7 +16,6 @@ use muster_proto::{ClusterName, Condition, Generation, HostAssignment, NodeId, P
 use sd_notify::NotifyState;
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinSet,
     time::sleep_until,
 };
 use tokio_util::sync::CancellationToken;
@@ -28,24 +26,27 @@ use crate::{
     config::Config,
     enscope::{self, Gauge},
     events::{self, Diary},
-    execute::{self, Done, Tools},
     identity::Papers,
     inventory::Inventory,
     layout::Layout,
     ledger::{self, Ledger, Refusal},
     link::{Link, News},
+    permits::Permits,
     process,
-    reconcile::{self, Answer, Rules, Step, Verdict},
+    reconcile::{self, Answer, Rules, Verdict},
     report,
     restart::Word,
     scope::Manager,
     shortage::Shortage,
     tasks::Tasks,
+    trash::Trash,
 };
 
+mod acts;
 mod binary;
 mod care;
 mod herald;
+mod leave;
 
 /// The longest time without a pass.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -73,6 +74,14 @@ pub enum Event {
     Scoped(Port, i32, Result<Option<Gauge>, String>),
     /// An operator wants an instance tried now; whatever it has to load, if he says so by name.
     Start(Port, bool),
+    /// The stream with that number is on.
+    Connected(u64),
+    /// It is over.
+    Parted(u64),
+    /// On that stream, the right to set a directory aside.
+    Permit(u64, wire::Permit),
+    /// That is gone from the trash, and why, one sentence each.
+    Purged(Vec<String>),
 }
 
 /// The outcome of the last pass.
@@ -82,6 +91,8 @@ pub struct Published {
     pub report: Arc<Report>,
     /// How many passes there were.
     pub passes: u64,
+    /// The stream that what the report asks for may be said on.
+    pub stream: Option<u64>,
 }
 
 /// The loop and all that it owns.
@@ -104,6 +115,12 @@ pub struct Keeper {
     unkept: Option<(wire::Desired, Instant)>,
     shortage: Shortage,
     diary: Diary,
+    permits: Permits,
+    /// The last permit that was refused, and why.
+    refused: String,
+    trash: Arc<Trash>,
+    /// When that was looked through last.
+    swept: Option<Instant>,
     herald: Herald,
     /// Who has started us.
     manager: Manager,
@@ -136,7 +153,7 @@ impl Keeper {
         };
         let (bell, events) = mpsc::channel(1024);
         let (assignment, assigned) = watch::channel(Arc::new(ledger.assignment().clone()));
-        let (published, publication) = watch::channel(Published { report: Arc::new(report), passes: 0 });
+        let (published, publication) = watch::channel(Published { report: Arc::new(report), passes: 0, stream: None });
         let (certified, certificates) = watch::channel(Arc::default());
         let certifier = Certifier {
             endpoint: config.coordinator.clone(),
@@ -147,7 +164,8 @@ impl Keeper {
             certificates: certified,
             bell: bell.clone(),
         };
-        let tasks = Tasks::new(config.clone(), layout.clone(), assigned.clone(), bell.clone());
+        let trash = Arc::new(Trash::new(layout.clone(), assigned.clone(), config.trash));
+        let tasks = Tasks::new(config.clone(), layout.clone(), assigned.clone(), bell.clone(), trash.clone());
         let link = Link::new(
             config.coordinator.clone(),
             Papers::in_dir(&layout.agent_dir()),
@@ -175,6 +193,10 @@ impl Keeper {
             unkept: None,
             shortage: Shortage::new(process::oom_kills()),
             diary,
+            permits: Permits::default(),
+            refused: String::new(),
+            trash,
+            swept: None,
             herald: Herald::new(),
             manager: enscope::manager(),
             _lock: lock,
@@ -228,6 +250,7 @@ impl Keeper {
         if !fixed.is_empty() {
             tracing::warn!("{} changed, and will be so when muster-agent is started anew", fixed.join(", "));
         }
+        self.trash.keep_to(config.trash);
         self.config = config;
         self.herald.say(&[NotifyState::Ready]);
     }
@@ -264,6 +287,23 @@ impl Keeper {
             Event::Exited(port, pid) => {
                 self.exited(port, pid);
                 true
+            }
+            Event::Connected(stream) => {
+                self.permits.connected(stream);
+                true
+            }
+            Event::Parted(stream) => {
+                self.permits.parted(stream);
+                true
+            }
+            Event::Permit(stream, permit) => {
+                crash::point("agent.permit.heard");
+                self.permitted(stream, permit);
+                true
+            }
+            Event::Purged(said) => {
+                said.into_iter().for_each(|text| self.diary.note(&events::Event::of_agent(text)));
+                false
             }
             Event::Certified => {
                 self.inventory.reconsider();
@@ -339,9 +379,11 @@ impl Keeper {
             self.inventory.reconsider();
         }
         self.inventory.rotate_logs(self.config.redis_log);
+        self.sweep();
         self.shortage.look(process::oom_kills());
         let assignment = self.assignment.borrow().clone();
-        let seen = self.inventory.look(&assignment);
+        let mut seen = self.inventory.look(&assignment);
+        self.grant(&mut seen);
         self.watch_servers(&assignment);
         let rules = Rules {
             server: self.server.found.as_ref().map(|server| server.version).map_err(Clone::clone),
@@ -350,6 +392,7 @@ impl Keeper {
         };
         let verdicts = reconcile::plan(&assignment, &seen, &rules, self.inventory.now());
         self.say(&verdicts);
+        self.ask(&verdicts);
         let acted = self.execute(&verdicts).await;
         let accepted = self.ledger.generation();
         let before = self.published.borrow().report.converged;
@@ -365,9 +408,11 @@ impl Keeper {
         };
         self.verdicts = verdicts;
         crash::point("agent.report.before");
+        let stream = self.permits.stream();
         self.published.send_modify(|published| {
             published.report = Arc::new(report);
             published.passes += 1;
+            published.stream = stream;
         });
         crash::point(if acted { "agent.report.acted" } else { "agent.report.said" });
         acted
@@ -392,51 +437,6 @@ impl Keeper {
         let assignment = self.assignment.borrow().clone();
         let cluster = assignment.by_port().get(&port).map(|(cluster, _)| cluster.cluster.clone());
         self.diary.note(&events::Event::of(what, port, cluster.as_ref(), text).called(condition));
-    }
-
-    async fn execute(&mut self, verdicts: &BTreeMap<Port, Verdict>) -> bool {
-        let server = self.server.found.as_ref().map(|server| PathBuf::from(&server.path)).unwrap_or_default();
-        let tools = Tools { server, run_as: self.config.run_as.clone() };
-        let mut work = JoinSet::new();
-        for (port, step) in verdicts.iter().filter_map(|(port, verdict)| Some((*port, verdict.step.clone()?))) {
-            let instance = self.inventory.instance(port);
-            if let Err(error) = instance.signal(&step) {
-                tracing::error!(%port, %error, "cannot signal the server");
-            }
-            let (dir, tools) = (instance.dir.clone(), tools.clone());
-            let applied = match &step {
-                Step::Start { applied, .. } => *applied,
-                Step::Adjust { live, .. } => Some(live.fingerprint),
-                _ => instance.applied,
-            };
-            work.spawn(async move { (port, applied, execute::carry_out(step, dir, tools).await) });
-        }
-        let acted = !work.is_empty();
-        for (port, applied, outcome) in work.join_all().await {
-            let retry = self.inventory.now() + RETRY;
-            let instance = self.inventory.instance(port);
-            if outcome.is_ok() {
-                instance.applied = applied;
-            }
-            instance.forget_look();
-            instance.failed = outcome.as_ref().err().map(|error| (error.words(), retry));
-            match outcome {
-                Ok(Done::Started(process)) => {
-                    tracing::info!(%port, pid = process.pid(), "started");
-                    let pid = process.pid();
-                    instance.began(process);
-                    self.note("started", port, format!("pid {pid}"), None);
-                }
-                Ok(Done::Aside(path)) => tracing::info!(%port, "set aside as {}", path.display()),
-                Ok(Done::Changed) => {}
-                Err(error) => tracing::error!(%port, "{}", error.words()),
-            }
-        }
-        if acted {
-            crash::point("agent.pass.acted");
-            self.inventory.forget_looks();
-        }
-        acted
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Only [`Layout::instance`] makes an [`InstanceDir`], so nothing outside the base directory can be named, and what an
 //! [`InstanceDir`] can do is all that ever happens to a directory of data: look at it, put a finished one in its place,
-//! latch its stamp, set it aside. Nothing here deletes one.
+//! latch its stamp, set it aside, put it back. Nothing here deletes one; what is in the trash goes by
+//! [`trash`](crate::trash) alone.
 //!
 //! The directory of an instance belongs to the servers' user, who may have turned against us: it is only ever touched
 //! through [`Tree`]. The base directory and the others are ours alone, which is checked when they are taken into use.
@@ -11,7 +12,7 @@
 //! <base_dir>/<port>/           redis.conf nodes.conf muster.json redis.log redis.sock, data
 //!            .locks/<port>.lock   held by the server's whole process tree
 //!            .staging/            directories being made; renamed into place when complete
-//!            .trash/              directories set aside
+//!            .trash/              directories set aside; <name>.json says when, and by which operation
 //!            agent/               ledger.binpb identity lock run/<port>.json
 //! ```
 
@@ -30,7 +31,11 @@ use crate::{
     tree::{Access, Identity, Kind, Tree},
 };
 
-const STAMP: &str = "muster.json";
+mod aside;
+
+pub use aside::{Hindrance, Note};
+
+pub(crate) const STAMP: &str = "muster.json";
 const NODES_CONF: &str = "nodes.conf";
 const OUTPUT: &str = "output.log";
 pub(crate) const LOG: &str = "redis.log";
@@ -38,7 +43,7 @@ pub(crate) const LOG: &str = "redis.log";
 pub(crate) const OLDER_LOG: &str = "redis.log.1";
 
 /// The longest stamp that is read; ours have some hundred bytes.
-const STAMP_MAX: u64 = 64 << 10;
+pub(crate) const STAMP_MAX: u64 = 64 << 10;
 /// The longest nodes.conf that is read: that of a thousand nodes has less than half of it.
 const NODES_MAX: u64 = 2 << 20;
 /// How many entries of a directory are looked at, and how many directories below it; a server makes a few dozen files
@@ -69,6 +74,11 @@ impl Stamp {
     /// From the file in a directory, which the servers' user may have written: what is wrong with it otherwise.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         serde_json::from_slice(bytes).map_err(|error| printable(&error.to_string()))
+    }
+
+    /// What a directory that carries it is called in the trash.
+    pub fn aside_name(&self) -> String {
+        format!("{}-{}-{}-life{}", self.port, self.cluster, self.node_id.short(), self.life)
     }
 
     /// The same life of the same node, formed or not.
@@ -250,9 +260,20 @@ impl InstanceDir {
         let base = Tree::open(&self.base)?;
         let staging = base.enter(".staging")?;
         let name = format!("{}-{}", self.port, stamp.node_id);
-        // An earlier try may have run out of disk.
-        clear(&self.base.join(".staging").join(&name))?;
-        let staged = staging.make(&name)?;
+        let staged = self.base.join(".staging").join(&name);
+        // What a crash has left.
+        clear(&staged)?;
+        let made =
+            self.stage(&staging, &name, stamp, files).and_then(|()| staging.put(&name, &base, &self.port.to_string()));
+        if made.is_err() {
+            // There are passwords in it. What failed is what is said.
+            let _ = clear(&staged);
+        }
+        made
+    }
+
+    fn stage(&self, staging: &Tree, name: &str, stamp: &Stamp, files: &[ConfFile]) -> io::Result<()> {
+        let staged = staging.make(name)?;
         crash::point("agent.establish.made");
         for file in files {
             staged.replace(file.name, file.text.expose().as_bytes(), self.access(file))?;
@@ -260,14 +281,7 @@ impl InstanceDir {
         staged.replace(STAMP, &self.encode(stamp)?, Access::ours(0o644))?;
         let user = self.run_as.as_ref();
         staged.give(Access { mode: 0o750, uid: user.map(|user| user.uid), gid: user.map(|user| user.gid) })?;
-        staged.sync()?;
-        crash::point("agent.establish.staged");
-        let put = staging.put(&name, &base, &self.port.to_string());
-        if put.is_err() {
-            // Nobody else clears it away before the agent starts anew.
-            let _ = clear(&self.base.join(".staging").join(&name));
-        }
-        put
+        staged.sync()
     }
 
     /// Writes those files anew that are not that already.
@@ -298,7 +312,7 @@ impl InstanceDir {
         if !found.is_ok_and(|found| found.same_life(stamp)) {
             return Err(io::Error::other("it does not carry the stamp that it is to be set aside with"));
         }
-        let name = format!("{}-{}-{}-life{}", self.port, stamp.cluster, stamp.node_id.short(), stamp.life);
+        let name = stamp.aside_name();
         base.move_away(&place, &dir, &base.enter(".trash")?, &name)?;
         Ok(self.base.join(".trash").join(name))
     }

@@ -1,9 +1,9 @@
 //! The agent of one server.
 //!
 //! The whole program is one sentence: **inventory → reconcile → execute → report**. What is here, what to do about it,
-//! do it, say it. Only [`inventory`], [`execute`], [`survey`], [`process`], [`strangers`], [`tree`], [`talk`],
-//! [`hand_over`], [`watch`], [`enscope`] and [`link`] touch the world; [`reconcile`], [`restart`], [`evidence`],
-//! [`scope`] and [`conf`] are functions of values.
+//! do it, say it. Only [`inventory`], [`execute`], [`survey`], [`appraise`], [`process`], [`strangers`], [`tree`],
+//! [`trash`], [`talk`], [`hand_over`], [`watch`], [`enscope`] and [`link`] touch the world; [`reconcile`], [`permits`],
+//! [`restart`], [`evidence`], [`scope`] and [`conf`] are functions of values.
 //!
 //! The agent starts, adopts and stops redis-server processes of its own. It never stops one because it lost the
 //! coordinator, never touches a directory without its stamp, and never starts a second server in a directory.
@@ -11,6 +11,7 @@
 //! Reading order: the modules as they stand below; [`keeper`] is where they meet.
 
 pub mod adjust;
+pub mod appraise;
 pub mod certify;
 pub mod conf;
 pub mod config;
@@ -31,6 +32,7 @@ pub mod ledger;
 pub mod link;
 pub mod logs;
 pub mod news;
+pub mod permits;
 pub mod process;
 pub mod ps;
 pub mod reconcile;
@@ -45,6 +47,7 @@ pub mod strangers;
 pub mod survey;
 pub mod talk;
 pub mod tasks;
+pub mod trash;
 pub mod tree;
 pub mod tune;
 pub mod watch;

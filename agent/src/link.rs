@@ -56,6 +56,8 @@ pub struct Link {
     assignment: watch::Receiver<Arc<HostAssignment>>,
     events: mpsc::Sender<Event>,
     tasks: Arc<Tasks>,
+    /// The number of the stream that is on, or is being opened.
+    stream: u64,
 }
 
 /// Why a session has ended.
@@ -104,7 +106,7 @@ impl Link {
         events: mpsc::Sender<Event>,
         tasks: Arc<Tasks>,
     ) -> Self {
-        Self { endpoint, papers, hello, published, assignment, events, tasks }
+        Self { endpoint, papers, hello, published, assignment, events, tasks, stream: 0 }
     }
 
     /// Who we are, and what we hold now.
@@ -133,11 +135,13 @@ impl Link {
         let mut said = String::new();
         loop {
             let mut welcomed = false;
+            self.stream += 1;
             let ended = tokio::select! {
                 () = shutdown.cancelled() => return,
                 ended = self.session(&mut welcomed) => ended,
             };
             if welcomed {
+                let _ = self.events.send(Event::Parted(self.stream)).await;
                 backoff = fresh();
                 said.clear();
             }
@@ -235,7 +239,7 @@ impl Link {
                         _ if published.passes == 0 => continue,
                         _ if news => {
                             sent = Some((published.report.clone(), Instant::now()));
-                            from_agent::Body::Report(wire::Report::from(published.report.as_ref()))
+                            from_agent::Body::Report(published.on(self.stream))
                         }
                         Some((report, at)) if at.elapsed() >= heartbeat => {
                             sent = Some((report.clone(), Instant::now()));
@@ -265,7 +269,9 @@ impl Link {
                 if offered < obeyed {
                     return Err(Ended::OldCoordinator { offered, obeyed });
                 }
-                *welcomed = true;
+                if !std::mem::replace(welcomed, true) {
+                    let _ = self.events.send(Event::Connected(self.stream)).await;
+                }
                 // The loop passes once a second; a little less keeps every pass a heartbeat.
                 *heartbeat = Duration::from_millis(u64::from(welcome.heartbeat_ms.clamp(1_000, 60_000)) * 9 / 10);
                 tracing::info!(coordinator = %self.endpoint, term = welcome.term, "connected");
@@ -279,7 +285,11 @@ impl Link {
                     let _ = self.events.send(Event::Leaders(cluster, leaders)).await;
                 }
             }
-            to_agent::Body::Permit(_) => {}
+            // Nothing was asked on a stream that is not on yet.
+            to_agent::Body::Permit(_) if !*welcomed => {}
+            to_agent::Body::Permit(permit) => {
+                let _ = self.events.send(Event::Permit(self.stream, permit)).await;
+            }
             to_agent::Body::Task(task) if Term(task.term) < obeyed => {
                 let refusal = format!("term {} is lower than term {obeyed}, which this host has obeyed", task.term);
                 let _ = results.send(wire::TaskResult { id: task.id, outcome: Some(Outcome::Failed(refusal)) }).await;
@@ -292,6 +302,17 @@ impl Link {
             }
         }
         Ok(())
+    }
+}
+
+impl Published {
+    /// The report as it is said on a stream: what was asked for on another is void.
+    fn on(&self, stream: u64) -> wire::Report {
+        let mut report = wire::Report::from(self.report.as_ref());
+        if self.stream != Some(stream) {
+            report.instances.iter_mut().for_each(|instance| instance.asks = None);
+        }
+        report
     }
 }
 

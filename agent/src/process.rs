@@ -35,7 +35,7 @@ use crate::{
     config::RunAs,
     durable,
     evidence::{Clue, Facts, Identity, Judgement, Lock, Record, Sighting, Standing, Written, judge},
-    layout::InstanceDir,
+    layout::{Directory, InstanceDir},
 };
 
 /// Carries the nonce of a spawn. `set-proc-title no` keeps the server from overwriting its environment.
@@ -93,7 +93,11 @@ impl Process {
             return Err(SpawnError::Locked(dir.lock()));
         }
         let before = fs::read(dir.record());
-        let mut record = Record { nonce: Uuid::new_v4(), boot_id: boot_id(), identity: None, run: Some(run) };
+        let node_id = match dir.look() {
+            Directory::Stamped(stamp) => Some(stamp.node_id),
+            Directory::Free | Directory::Foreign(_) | Directory::Unreadable(_) => None,
+        };
+        let mut record = Record { nonce: Uuid::new_v4(), boot_id: boot_id(), identity: None, run: Some(run), node_id };
         // That a run has begun is known for good before it begins: some things hold for its first start alone.
         let intent =
             if written(dir).run() == Some(run) { record.write(&dir.record()) } else { record.engrave(&dir.record()) };
@@ -265,6 +269,27 @@ fn open_lock(path: &Path) -> io::Result<File> {
 fn open_pidfd(pid: i32) -> io::Result<OwnedFd> {
     let pid = Pid::from_raw(pid).ok_or_else(|| io::Error::other("not a pid"))?;
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// The lock of a port, held by us for a moment.
+#[derive(Debug)]
+pub struct Hold(File);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // Not left to the close: a child of ours that is just being started has the descriptor too, until its exec.
+        let _ = rustix::fs::flock(&self.0, rustix::fs::FlockOperation::Unlock);
+    }
+}
+
+/// Takes the lock of a port, if nobody has it: then nothing of its process tree is left, and nothing can begin.
+pub fn hold(dir: &InstanceDir) -> io::Result<Option<Hold>> {
+    let file = open_lock(&dir.lock())?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(Hold(file))),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 enum Holder {

@@ -16,12 +16,12 @@ use crate::{
     certify::Certificates,
     conf::{self, AccessError, ConfFile, ConfInput, Live},
     layout::{Directory, Stamp},
+    permits::Leaving,
     restart::{self, Past, Restart, Stake},
 };
 
-/// A master that is to leave waits for replicas that lag, and answers meanwhile (`shutdown-timeout`, 10 s by default,
-/// 7.0); it saves after that.
-const REPLICAS: Duration = Duration::from_secs(12);
+mod leave;
+
 /// Who is in the way leaves without telling us.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -95,6 +95,10 @@ pub struct Seen {
     pub applied: Option<Sha256>,
     /// Why its process is in no scope, where that is worth a word.
     pub outside: Option<String>,
+    /// There is a checked permit to set that aside.
+    pub granted: Option<Leaving>,
+    /// Its directory is in the trash, where one is to be put back; what is missing otherwise.
+    pub trashed: Result<(), String>,
 }
 
 /// One thing to do, complete.
@@ -139,6 +143,16 @@ pub enum Step {
         /// Its stamp.
         stamp: Stamp,
     },
+    /// Move the directory of a former life into `.trash`, by the right that a permit gives.
+    Wipe {
+        /// What leaves.
+        leaving: Leaving,
+    },
+    /// Put a directory back that was set aside.
+    Restore {
+        /// Its stamp.
+        stamp: Stamp,
+    },
 }
 
 /// What is so, why, and what to do about it.
@@ -154,6 +168,8 @@ pub struct Verdict {
     pub wake: Option<Duration>,
     /// What keeps it, where that has a name.
     pub condition: Option<Condition>,
+    /// What a permit is needed for.
+    pub asks: Option<Leaving>,
 }
 
 /// What does not change between two passes.
@@ -178,7 +194,7 @@ impl Verdict {
     }
 
     fn wait(state: InstanceState, reason: impl Into<String>) -> Self {
-        Self { state, reason: reason.into(), step: None, wake: None, condition: None }
+        Self { state, reason: reason.into(), step: None, wake: None, condition: None, asks: None }
     }
 
     fn blocked(reason: impl Into<String>) -> Self {
@@ -260,6 +276,10 @@ fn frozen(pid: i32, state: char) -> Verdict {
     })
 }
 
+fn unreadable(why: &str) -> Verdict {
+    Verdict::blocked(format!("cannot tell whose directory this is: {why}"))
+}
+
 struct Case<'a> {
     cluster: &'a ClusterAssignment,
     instance: &'a InstanceAssignment,
@@ -270,80 +290,42 @@ struct Case<'a> {
 
 impl Case<'_> {
     fn judge(&self) -> Verdict {
-        let again = self.now + LOOK_AGAIN;
         match (&self.seen.process, self.instance.want) {
-            (ProcessSeen::Unknown(why), _) => {
-                Verdict::wait(InstanceState::Unknown, why.clone()).called(Condition::Unrecognised).at(again)
-            }
+            (ProcessSeen::Unknown(why), _) => self.unrecognised(why),
             // Whether a stranger is in the directory, and not just at the port, is looked at again before it is moved.
-            (_, Want::SetAside | Want::Retired) => self.set_aside(),
-            // The lock is free: whoever else is there, nothing of ours is.
-            (ProcessSeen::None | ProcessSeen::Foreign(_), Want::Stopped) => Verdict::fine(InstanceState::Stopped),
-            (ProcessSeen::Foreign(who), _) => {
-                let why = format!("somebody else is here, and is left alone: {who}");
-                Verdict::blocked(why).called(Condition::Foreign).at(again)
-            }
-            (_, Want::Prepared | Want::Running | Want::Stopped) => self.bring_up(),
+            (_, Want::SetAside) => self.set_aside(),
+            (process, want) => match (self.leaving(), process, want) {
+                (Some(leaving), ..) => self.leave(leaving),
+                (None, _, Want::Retired) => self.retired(),
+                // The lock is free: whoever else is there, nothing of ours is.
+                (None, ProcessSeen::None | ProcessSeen::Foreign(_), Want::Stopped) => {
+                    Verdict::fine(InstanceState::Stopped)
+                }
+                (None, ProcessSeen::Foreign(who), _) => self.foreign(who),
+                (None, ..) => self.bring_up(),
+            },
         }
     }
 
-    fn set_aside(&self) -> Verdict {
-        let wanted = stamp_of(self.cluster, self.instance);
-        match (&self.seen.directory, &self.seen.process) {
-            (Directory::Stamped(stamp), _) if !stamp.same_life(&wanted) => Verdict::fine(InstanceState::Absent),
-            (Directory::Stamped(stamp), _) if stamp.formed || self.cluster.formed => Verdict::blocked(format!(
-                "{} belongs to the formed cluster {} and is not set aside by calling off a bootstrap",
-                self.seen.path.display(),
-                stamp.cluster
-            )),
-            (Directory::Stamped(_), ProcessSeen::Ours { stopping, .. }) => self.stop(*stopping),
-            (Directory::Stamped(stamp), _) => Verdict::act(
-                InstanceState::Stopping,
-                "setting its directory aside",
-                Step::SetAside { stamp: stamp.clone() },
-            ),
-            (Directory::Free | Directory::Foreign(_) | Directory::Unreadable(_), ProcessSeen::Ours { pid, .. }) => {
-                self.bereft(*pid)
-            }
-            (Directory::Free | Directory::Foreign(_) | Directory::Unreadable(_), _) => {
-                Verdict::fine(InstanceState::Absent)
-            }
-        }
+    fn unrecognised(&self, why: &str) -> Verdict {
+        Verdict::wait(InstanceState::Unknown, why).called(Condition::Unrecognised).at(self.now + LOOK_AGAIN)
     }
 
-    /// A server of ours whose directory somebody has taken away, or its stamp: whose data it holds is not known any
-    /// more.
-    fn bereft(&self, pid: i32) -> Verdict {
+    fn foreign(&self, who: &str) -> Verdict {
+        let why = format!("somebody else is here, and is left alone: {who}");
+        Verdict::blocked(why).called(Condition::Foreign).at(self.now + LOOK_AGAIN)
+    }
+
+    /// Of a life that we know nothing about.
+    fn untouched(&self, stamp: &Stamp) -> Verdict {
         Verdict::blocked(format!(
-            "pid {pid} runs here, and {} is not the directory that it was started in; stop it by hand: kill {pid}",
-            self.seen.path.display()
+            "{} holds node {} of cluster {} (incarnation {}, life {}); it is not touched",
+            self.seen.path.display(),
+            stamp.node_id.short(),
+            stamp.cluster,
+            stamp.incarnation,
+            stamp.life
         ))
-    }
-
-    fn stop(&self, stopping: Option<Duration>) -> Verdict {
-        match stopping {
-            None => Verdict::act(InstanceState::Stopping, "asking it to stop", Step::Stop),
-            // Killed now, it would lose what it is about to keep.
-            Some(since) if since >= self.rules.stop_patience && self.seen.saving => {
-                let why = "its patience is over, and it still saves its data set: waiting for that";
-                Verdict::wait(InstanceState::Stopping, why).at(self.now + LOOK_AGAIN)
-            }
-            Some(since) if since >= self.rules.stop_patience && since < REPLICAS && self.answers() => {
-                let why = "its patience is over, and it waits for its replicas to have everything: waiting for that";
-                Verdict::wait(InstanceState::Stopping, why).at(self.now + LOOK_AGAIN)
-            }
-            Some(since) if since >= self.rules.stop_patience => Verdict::act(
-                InstanceState::Stopping,
-                format!("it did not stop within {} s; killing it", since.as_secs()),
-                Step::Kill,
-            ),
-            Some(since) => Verdict::wait(InstanceState::Stopping, "waiting for its process to end")
-                .at(self.now + self.rules.stop_patience - since),
-        }
-    }
-
-    fn answers(&self) -> bool {
-        matches!(self.seen.answer, Answer::View(_))
     }
 
     fn bring_up(&self) -> Verdict {
@@ -351,17 +333,12 @@ impl Case<'_> {
         let path = self.seen.path.display();
         match &self.seen.directory {
             Directory::Stamped(stamp) if stamp.same_life(&wanted) => self.stamped(stamp),
-            Directory::Stamped(stamp) => Verdict::blocked(format!(
-                "{path} holds node {} of cluster {} (incarnation {}, life {}); it is not touched",
-                stamp.node_id.short(),
-                stamp.cluster,
-                stamp.incarnation,
-                stamp.life
-            )),
+            Directory::Stamped(stamp) => self.untouched(stamp),
             Directory::Foreign(what) => {
                 Verdict::blocked(format!("{path} holds somebody else's data ({what}); it is not touched"))
             }
-            Directory::Unreadable(why) => Verdict::blocked(format!("cannot tell whose directory this is: {why}")),
+            Directory::Unreadable(why) => unreadable(why),
+            Directory::Free if self.instance.restore => self.restore(wanted),
             Directory::Free if self.cluster.formed => Verdict::blocked(format!(
                 "{path} is gone, and the cluster was formed with it: an empty node under the old id could cost data; \
                  put the directory back, or rebuild"

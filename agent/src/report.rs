@@ -112,6 +112,7 @@ fn status(blank: InstanceStatus, seen: &Seen, verdict: &Verdict, instance: &Inst
         view_age: instance.view.as_ref().map(age).unwrap_or_default(),
         starts: instance.starts,
         run: instance.process.as_ref().and_then(|process| process.run).unwrap_or(0),
+        asks: instance.asks.clone(),
         ..blank
     }
 }

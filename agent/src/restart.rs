@@ -25,6 +25,9 @@ pub const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// After a boot of the machine the coordinator is asked first, for so long: what it says may be newer than what is
 /// written down here.
 pub const ASKING: Duration = Duration::from_secs(20);
+/// An agent that has just begun, and finds a server gone that ran in this boot, asks for so long: what is written down
+/// here may be of a life that a rebuild has ended meanwhile. No longer, because the server is missed.
+pub const ASKING_BRIEFLY: Duration = Duration::from_secs(2);
 
 /// How a server has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,13 +82,16 @@ pub struct Stake {
     pub word: Word,
 }
 
-/// The coordinator's word on what is started after a boot of the machine: it may know better by then.
+/// The coordinator's word on what was gone when this agent began, after a boot of the machine or without one: it may know
+/// better by then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Word {
-    /// It was heard, or need not be: the machine has not booted since the server ran.
+    /// It was heard, or need not be: the server has run since this agent began.
     Given,
-    /// It is being asked.
+    /// It is being asked: the machine has booted.
     Awaited,
+    /// It is being asked: the server has ended in this boot, while there was no agent.
+    AwaitedBriefly,
     /// This host may not take part.
     Refused,
 }
@@ -149,8 +155,11 @@ impl Past {
 pub fn decide(past: &Past, stake: Stake, now: Duration) -> Restart {
     match stake.word {
         Word::Awaited if now < ASKING => return Restart::At(ASKING, Condition::Booting, BOOTING.into()),
+        Word::AwaitedBriefly if now < ASKING_BRIEFLY => {
+            return Restart::At(ASKING_BRIEFLY, Condition::Booting, BEGINNING.into());
+        }
         Word::Refused => return Restart::Held(Condition::Barred, BARRED.into()),
-        Word::Given | Word::Awaited => {}
+        Word::Given | Word::Awaited | Word::AwaitedBriefly => {}
     }
     let guarded = stake.formed && stake.leads && !stake.replaced && !stake.overruled;
     if guarded && stake.load == Load::Nothing {
@@ -186,8 +195,10 @@ pub fn decide(past: &Past, stake: Stake, now: Duration) -> Restart {
 }
 
 const BOOTING: &str = "the machine has booted: the coordinator is asked first, for up to 20 s";
-const BARRED: &str = "the machine has booted, and the coordinator does not let this host take part: nothing is started \
-                      until it does (hint: on the coordinator: muster hosts)";
+const BEGINNING: &str = "it ended while there was no agent here: the coordinator is asked first, for up to 2 s";
+const BARRED: &str = "it was gone when the agent began, and the coordinator, which may know better what should run, does \
+                      not let this host take part: it is not started until it does (hint: on the coordinator: muster \
+                      hosts)";
 const GUARDED: &str = "it was a master with replicas and has nothing to load: started now, it would empty them; it is \
                        started as soon as another node is seen to own its slots (if none can be elected, then on one \
                        of its replicas: redis-cli cluster failover takeover; or, if what they hold may be lost: \

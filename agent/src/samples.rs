@@ -8,14 +8,16 @@ use std::{
 
 use muster_proto::{
     ClusterAssignment, ClusterId, Generation, Hello, HostAssignment, Incarnation, InstanceAssignment, Life, Limits,
-    Member, NodeId, NodeView, PROTOCOL, Port, Role, SlotRange, Term, Want,
+    Member, NodeId, NodeView, OperationId, PROTOCOL, Port, Role, SlotRange, Term, Want,
 };
 
 use crate::{
     conf::ConfFile,
     config::{Config, Endpoint},
     layout::{Layout, Stamp},
+    permits::{Leaving, Permit, Permits, Wipe},
     reconcile::stamp_of,
+    trash::Policy,
 };
 
 pub fn port(number: u32) -> Port {
@@ -82,6 +84,30 @@ pub fn stamp() -> Stamp {
     stamp_of(&cluster, &cluster.instances[0])
 }
 
+/// The directory of the instance at 7000, ended by operation 7: it makes room for life 2.
+pub fn leaving() -> Leaving {
+    Leaving { stamp: stamp(), operation: OperationId(uuid::Uuid::from_u128(7)), new_life: Life(2) }
+}
+
+/// The right to set that aside, come by as any other.
+pub fn wipe(leaving: &Leaving) -> Wipe {
+    let (nonce, now, port, mut permits) = (uuid::Uuid::max(), Duration::ZERO, leaving.stamp.port, Permits::default());
+    permits.connected(1);
+    permits.ask(port, leaving, now, nonce).unwrap();
+    let permit = Permit {
+        term: Term(1),
+        operation: leaving.operation,
+        cluster_id: leaving.stamp.cluster_id,
+        port,
+        node_id: leaving.stamp.node_id,
+        old_life: leaving.stamp.life,
+        new_life: leaving.new_life,
+        nonce,
+    };
+    permits.take_in(&permit, 1, Term(1), now).unwrap();
+    permits.redeem(port, leaving, now).unwrap()
+}
+
 /// What the settled instance at 7000 says.
 pub fn view() -> NodeView {
     let topology = cluster(Want::Running, false).topology();
@@ -114,6 +140,7 @@ pub fn config(base: &Path) -> Config {
         log: "info".into(),
         stop_patience: Duration::from_secs(15),
         redis_log: 64 << 20,
+        trash: Policy { keep: Some(Duration::from_secs(168 * 3600)), most: None },
     }
 }
 

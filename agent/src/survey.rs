@@ -71,12 +71,13 @@ fn on_path() -> Option<PathBuf> {
 
 /// Everything a bootstrap here would lean on, and the ports held.
 pub async fn survey(config: &Config, layout: &Layout, task: &wire::Survey) -> Result<(SurveyResult, Held), String> {
-    let offset = BusOffset::default();
-    if task.bus_offset != u32::from(offset.get()) {
-        return Err(format!("the bus offset {} is not known to this agent", task.bus_offset));
-    }
+    let known = BusOffset::CHOICE.into_iter().find(|offset| u32::from(offset.get()) == task.bus_offset);
+    let offset = known.ok_or_else(|| format!("the bus offset {} is not known to this agent", task.bus_offset))?;
     let ports = task.ports.iter().map(|port| Port::try_from(*port)).collect::<Result<Vec<_>, _>>();
     let ports = ports.map_err(|error| error.to_string())?;
+    if let Some(port) = ports.iter().find(|port| !offset.fits(**port)) {
+        return Err(format!("port {port} leaves no room for a bus port {} higher", task.bus_offset));
+    }
     let server = server(config).await;
     let settings: Vec<Setting> = task.settings.iter().cloned().map(Setting::from).collect();
     let settings_error = match &server {

@@ -9,16 +9,18 @@ use std::{
 };
 
 use muster_proto::{
-    ClusterAssignment, HostAssignment, InstanceTls, NodeId, Port,
+    ClusterAssignment, ClusterId, HostAssignment, Incarnation, InstanceTls, NodeId, Port,
     ids::HexError,
+    printable,
     wire::{self, task::Kind, task_result::Outcome},
 };
 use tokio::{
-    sync::{Mutex as AsyncMutex, OnceCell, mpsc, watch::Receiver},
+    sync::{Mutex as AsyncMutex, OnceCell, mpsc, oneshot, watch::Receiver},
     task::JoinSet,
 };
 
 use crate::{
+    appraise::appraise,
     config::Config,
     disclose, events,
     hand_over::hand_over,
@@ -29,6 +31,7 @@ use crate::{
     smoke,
     survey::{self, Held},
     talk::{Talk, TalkError},
+    trash::Trash,
     watch,
 };
 
@@ -44,6 +47,7 @@ pub struct Tasks {
     layout: Layout,
     assignment: Receiver<Arc<HostAssignment>>,
     bell: mpsc::Sender<Event>,
+    trash: Arc<Trash>,
     held: AsyncMutex<(Held, u64)>,
     answers: Mutex<(HashMap<String, Answer>, VecDeque<String>)>,
 }
@@ -55,9 +59,10 @@ impl Tasks {
         layout: Layout,
         assignment: Receiver<Arc<HostAssignment>>,
         bell: mpsc::Sender<Event>,
+        trash: Arc<Trash>,
     ) -> Arc<Self> {
         let held = AsyncMutex::new((Held::default(), 0));
-        Arc::new(Self { config, layout, assignment, bell, held, answers: Mutex::default() })
+        Arc::new(Self { config, layout, assignment, bell, trash, held, answers: Mutex::default() })
     }
 
     /// Performs a task, or waits for the one with the same id, or remembers its answer.
@@ -112,7 +117,12 @@ impl Tasks {
             Some(Kind::ReadLog(task)) => self.read_log(&task).await.map(Outcome::Log),
             Some(Kind::Start(task)) => self.start(&task).await.map(Outcome::Start),
             Some(Kind::HandOver(task)) => self.hand_over(&task).await.map(Outcome::HandOver),
-            Some(Kind::Appraise(_) | Kind::Rummage(_) | Kind::Purge(_)) => Err("not yet".into()),
+            Some(Kind::Appraise(task)) => {
+                let watched = Duration::from_millis(task.watch_ms.clamp(100, 5_000).into());
+                Ok(Outcome::Appraisal(appraise(&self.layout, &self.cluster(&task.cluster)?, watched).await))
+            }
+            Some(Kind::Rummage(task)) => self.rummage(&task).await.map(Outcome::Rummage),
+            Some(Kind::Purge(task)) => self.purge(&task).await.map(Outcome::Purge),
             Some(Kind::Disclose(_)) => Ok(Outcome::Disclosure(disclose::disclose(&self.layout, &self.config.ports))),
             None => Err("this task is not known to this agent; upgrade it".into()),
         }
@@ -136,6 +146,28 @@ impl Tasks {
                 slot.0 = Held::default();
             }
         });
+        Ok(result)
+    }
+
+    async fn rummage(&self, task: &wire::Rummage) -> Result<wire::RummageResult, String> {
+        let cluster = match task.cluster_id.as_str() {
+            "" => None,
+            id => Some(cluster_id(id)?),
+        };
+        let trash = self.trash.clone();
+        apart(move || trash.rummage(cluster)).await
+    }
+
+    async fn purge(&self, task: &wire::Purge) -> Result<wire::PurgeResult, String> {
+        let cluster = cluster_id(&task.cluster_id)?;
+        let incarnation = (task.incarnation > 0).then_some(Incarnation(task.incarnation));
+        let trash = self.trash.clone();
+        let result = apart(move || trash.purge(cluster, incarnation)).await?;
+        let said = result.directories.iter().map(|gone| format!("{} is gone from the trash: by command", gone.name));
+        let said: Vec<_> = said.collect();
+        if !said.is_empty() {
+            let _ = self.bell.send(Event::Purged(said)).await;
+        }
         Ok(result)
     }
 
@@ -251,8 +283,19 @@ impl Tasks {
     }
 }
 
+fn cluster_id(text: &str) -> Result<ClusterId, String> {
+    text.parse().map_err(|error| format!("{:?} is no cluster's id: {error}", printable(text)))
+}
+
+/// Work that may take as long as a disk takes, and that an agent which ends does not wait for.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    let (say, said) = oneshot::channel();
+    std::thread::spawn(move || drop(say.send(work())));
+    said.await.map_err(|_| "the agent has failed at it; see its log".to_owned())
+}
+
 /// The pid of our server there.
-fn pid_in(dir: &InstanceDir) -> Result<i32, TalkError> {
+pub(crate) fn pid_in(dir: &InstanceDir) -> Result<i32, TalkError> {
     match Process::find(dir, Vec::new).0 {
         Found::Ours(process) => Ok(process.pid()),
         Found::Nothing => Err(TalkError::Absent),

@@ -25,8 +25,11 @@ use std::{
 use rustix::{
     fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat},
     io::Errno,
+    path::Arg,
     process::{Gid, Uid},
 };
+
+mod deep;
 
 /// How often a temporary name is cleared for us when somebody else takes it again and again.
 const TRIES: u32 = 8;
@@ -343,13 +346,18 @@ impl Tree {
         Ok(rustix::fs::unlinkat(self, plain(name)?, AtFlags::empty())?)
     }
 
+    /// Removes a directory in it that has nothing in it.
+    pub fn remove_empty(&self, name: &str) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(self, plain(name)?, AtFlags::REMOVEDIR)?)
+    }
+
     /// Moves a directory in it, which was looked at through `looked`, to a name in another that must be free. If
     /// something else was moved, it is put back.
     pub fn move_away(&self, name: &str, looked: &Self, to: &Self, new_name: &str) -> io::Result<()> {
         let looked = looked.identity()?;
-        crash::point("agent.move.before");
+        crash::point_of("agent.move.before");
         rename_to_free(self, plain(name)?, to, plain(new_name)?)?;
-        crash::point("agent.move.renamed");
+        crash::point_of("agent.move.renamed");
         let moved = to.enter(new_name).and_then(|moved| moved.identity());
         if !moved.is_ok_and(|moved| moved == looked) {
             let outcome = match rename_to_free(to, new_name, self, name) {
@@ -410,12 +418,12 @@ impl Tree {
         }
     }
 
-    fn resolve(&self, name: &str, flags: OFlags) -> io::Result<OwnedFd> {
+    fn resolve<Name: Arg + Copy>(&self, name: Name, flags: OFlags) -> io::Result<OwnedFd> {
         let inside =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
         rustix::fs::openat2(self, name, flags | OFlags::CLOEXEC, Mode::empty(), inside).map_err(|errno| match errno {
             Errno::NOSYS => Refused::NoOpenat2.into(),
-            Errno::XDEV => Refused::Mounted(name.to_owned()).into(),
+            Errno::XDEV => Refused::Mounted(name.to_string_lossy().into_owned()).into(),
             errno => errno.into(),
         })
     }

@@ -11,6 +11,7 @@ pub(crate) mod protection;
 mod rebuild;
 pub(crate) mod roll;
 mod start;
+pub(crate) mod trash;
 
 use std::{collections::BTreeSet, pin::Pin, sync::Arc, time::Duration};
 
@@ -288,13 +289,15 @@ impl admin_server::Admin for Admin {
     }
 
     async fn list_trash(&self, request: Request<wire::ListTrashRequest>) -> Answer<wire::ListTrashResponse> {
-        let _ = request;
-        Err(Status::unimplemented("trash"))
+        let lives = rebuild::undoable(&self.shared)?;
+        Ok(Response::new(trash::list(&self.shared, &request.into_inner(), &lives).await?))
     }
 
     async fn purge_trash(&self, request: Request<wire::PurgeTrashRequest>) -> Answer<wire::PurgeTrashResponse> {
-        let _ = request;
-        Err(Status::unimplemented("trash"))
+        let visit = visit(&request)?;
+        let request = request.into_inner();
+        let undoing = |id, life| rebuild::undoing(&self.shared, id, life);
+        Ok(Response::new(trash::purge(&self.shared, &visit, &request, undoing).await?))
     }
 
     async fn set_protection(

@@ -6,7 +6,7 @@
 //! changed, or it goes on without this command. Exit codes stand in [`help::EXIT_CODES`].
 //!
 //! Reading order: [`args`], [`endpoint`], [`contexts`], [`target`], [`connect`], [`error`], [`console`], [`bootstrap`],
-//! [`follow`], the other commands.
+//! [`apply`], [`follow`], [`rebuild`], the other commands.
 
 pub mod args;
 pub mod connect;
@@ -35,6 +35,8 @@ mod logs;
 mod ops;
 mod plan;
 mod progress;
+mod protect;
+mod rebuild;
 mod retry;
 mod roll;
 mod second;
@@ -42,6 +44,7 @@ mod smoke;
 mod start;
 mod status;
 mod token;
+mod trash;
 mod user;
 mod whoami;
 
@@ -250,6 +253,10 @@ async fn dispatch(context: &mut Context, command: Command) -> Result<Verdict, Cl
         Command::Stop(wanted) => roll::stop(context, wanted).await,
         Command::Start(wanted) => roll::start(context, wanted).await,
         Command::Restart(wanted) => roll::restart(context, wanted).await,
+        Command::Rebuild(wanted) => rebuild::run(context, wanted).await,
+        Command::Trash(wanted) => trash::run(context, wanted).await,
+        Command::Protect { cluster } => protect::run(context, &cluster, true).await,
+        Command::Unprotect { cluster } => protect::run(context, &cluster, false).await,
         Command::Status { cluster: Some(cluster), watch: true } => status::watch(context, &cluster).await,
         Command::Status { cluster: Some(cluster), watch: false } => status::show(context, &cluster).await,
         Command::Status { cluster: None, watch } => status::any(context, watch).await,

@@ -233,3 +233,6 @@ fn skew(theirs: u64, sent: u64, clock: Instant) -> i64 {
     let ours = sent + millis(clock.elapsed());
     i64::try_from(theirs).unwrap_or(0) - i64::try_from(ours).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;

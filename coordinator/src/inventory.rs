@@ -1,5 +1,7 @@
 //! What is, as agents last said it, with its age. Nothing here is kept across a restart.
 
+mod away;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,

@@ -23,7 +23,7 @@ pub(crate) mod text;
 use std::{collections::BTreeMap, net::IpAddr};
 
 use muster_proto::{
-    BusOffset, HostName, Member, Port, SlotRange, Spec, SpecHost,
+    BusOffset, HostName, Port, SlotRange, Spec, SpecHost,
     spec::{MASTERS_MAX, MASTERS_MIN},
 };
 
@@ -31,10 +31,7 @@ pub use refusal::{Offer, Refusal};
 pub use remedy::Remedies;
 use text::{count, list};
 
-use crate::{
-    blueprint::Blueprint,
-    finding::{Finding, Severity},
-};
+use crate::finding::{Finding, Severity};
 
 /// What is known of a host. Rack and zone are not looked at yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,22 +77,6 @@ pub struct Seat {
     pub port: Port,
     /// Why there, as a short sentence.
     pub why: String,
-}
-
-/// Who was what in a life that has been: its reasons are its own.
-pub fn of(blueprint: &Blueprint) -> Placement {
-    let seat = |member: &Member| Seat {
-        host: member.host.clone(),
-        address: member.address,
-        port: member.port,
-        why: "it was there before".to_owned(),
-    };
-    let shard = |master: &Member| {
-        let copies = |member: &&Member| member.role.master() == Some(master.node_id);
-        let replicas = blueprint.members.iter().filter(copies).map(seat).collect();
-        Some(PlacedShard { slots: *master.role.slots().first()?, master: seat(master), replicas })
-    };
-    Placement { shards: blueprint.members.iter().filter_map(shard).collect(), findings: Vec::new() }
 }
 
 impl Placement {

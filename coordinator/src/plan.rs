@@ -45,7 +45,8 @@ pub fn make(from: &Ingredients) -> wire::Plan {
         shards: from.placement.shards.iter().map(shard).collect(),
         server: from.server.map(wire::Server::from),
         fingerprints: fingerprints(from),
-        rebuild: from.rebuild.as_ref().map(lasting),
+        // With its figures: what is approved is what was shown.
+        rebuild: from.rebuild.clone(),
         ..Default::default()
     };
     plan.hash = Sha256::of(&plan.encode_to_vec()).to_string();
@@ -53,12 +54,25 @@ pub fn make(from: &Ingredients) -> wire::Plan {
     plan.findings = from.findings.iter().cloned().map(wire::Finding::from).collect();
     plan.expires_unix_ms = from.now_ms + VALID_MS;
     plan.preflight_micros = from.preflight_micros;
-    plan.rebuild.clone_from(&from.rebuild);
     plan.advice = from.advice.clone().unwrap_or_default();
     plan
 }
 
-/// What of a rebuild is approved with it: which directories, not how many keys were in them at that moment.
+/// What a plan does, by a hash that stays the same however many keys are written meanwhile: a second person approves
+/// what a first one has planned a while ago.
+pub fn essence(plan: &wire::Plan) -> Sha256 {
+    let essence = wire::Plan {
+        spec: plan.spec.clone(),
+        shards: plan.shards.clone(),
+        server: plan.server.clone(),
+        fingerprints: plan.fingerprints.clone(),
+        rebuild: plan.rebuild.as_ref().map(lasting),
+        ..wire::Plan::default()
+    };
+    Sha256::of(&essence.encode_to_vec())
+}
+
+/// Which directories, not how many keys were in them at that moment.
 fn lasting(rebuild: &wire::RebuildPlan) -> wire::RebuildPlan {
     let doomed = |one: &wire::DoomedInstance| wire::DoomedInstance {
         host: one.host.clone(),

@@ -351,6 +351,8 @@ fn duties(candidate: &Candidate) -> Duties {
 fn goal(candidate: &Candidate) -> Goal {
     let wants: BTreeSet<_> =
         candidate.claims.iter().flat_map(|claim| claim.told.instances.iter().map(|one| one.want)).collect();
+    // What an earlier life has left somewhere says nothing of this one.
+    let wants: BTreeSet<_> = wants.into_iter().filter(|want| *want != Want::Retired).collect();
     if candidate.formed {
         Goal::Running
     } else if wants.contains(&Want::SetAside) {

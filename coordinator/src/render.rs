@@ -4,10 +4,9 @@
 //! has one noun, its text and its JSON side by side, so that a field that is added is added to both. The JSON is an
 //! interface that scripts rely on: fields are only ever added, and a value that is not known is `null`, never "".
 //!
-//! Reading order: [`finding`], [`hosts`], [`plan`], [`operation`], [`status`], [`start`], [`ps`], [`events`],
-//! [`logs`],
-//! [`check`], [`smoke`]; then who may what: [`trust`], [`token`], [`user`], [`whoami`], [`context`], [`second`],
-//! [`authority`], [`credentials`], [`audit`].
+//! Reading order: [`finding`], [`hosts`], [`plan`], [`operation`], [`status`], [`roll`], [`start`], [`rebuild`],
+//! [`trash`], [`protection`], [`ps`], [`events`], [`logs`], [`check`], [`smoke`]; then who may what: [`trust`],
+//! [`token`], [`user`], [`whoami`], [`context`], [`second`], [`authority`], [`credentials`], [`audit`].
 
 pub mod audit;
 pub mod authority;
@@ -20,13 +19,16 @@ pub mod hosts;
 pub mod logs;
 pub mod operation;
 pub mod plan;
+pub mod protection;
 pub mod ps;
+pub mod rebuild;
 pub mod roll;
 pub mod second;
 pub mod smoke;
 pub mod start;
 pub mod status;
 pub mod token;
+pub mod trash;
 pub mod trust;
 pub mod user;
 pub mod whoami;
@@ -76,6 +78,33 @@ pub(crate) fn took(micros: u64) -> String {
         0..10_000 => format!("{}.{} ms", micros / 1000, micros % 1000 / 100),
         _ => format!("{}.{:02} s", micros / 1_000_000, micros % 1_000_000 / 10_000),
     }
+}
+
+/// How much, in the unit that leaves the fewest digits.
+pub(crate) fn size(bytes: u64) -> String {
+    let tenths = |unit: u64| format!("{}.{}", bytes / unit, bytes % unit * 10 / unit);
+    match bytes {
+        0..0x400 => format!("{bytes} B"),
+        0x400..0x10_0000 => format!("{} KiB", bytes >> 10),
+        0x10_0000..0x4000_0000 => format!("{} MiB", bytes >> 20),
+        0x4000_0000..0x100_0000_0000 => format!("{} GiB", tenths(1 << 30)),
+        _ => format!("{} TiB", tenths(1 << 40)),
+    }
+}
+
+/// How often a second, from thousandths: `0.4`, `240`. What is not nothing is not shown as nothing.
+pub(crate) fn rate(millihertz: u64) -> String {
+    match millihertz {
+        0 => "0".to_owned(),
+        1..100 => "< 0.1".to_owned(),
+        100..10_000 => format!("{}.{}", millihertz / 1000, millihertz % 1000 / 100),
+        _ => (millihertz / 1000).to_string(),
+    }
+}
+
+/// The beginning of a node's id, enough to tell the nodes of a cluster apart.
+pub(crate) fn short(node_id: &str) -> String {
+    node_id.chars().take(8).collect()
 }
 
 /// A moment, in UTC; empty for none.
@@ -159,6 +188,14 @@ mod tests {
         for (micros, text) in [(0, "0.0 ms"), (1_490, "1.4 ms"), (10_000, "0.01 s"), (2_345_678, "2.34 s")] {
             assert_eq!(took(micros), text);
         }
+        for (millihertz, text) in [(0, "0"), (3, "< 0.1"), (400, "0.4"), (9_990, "9.9"), (240_400, "240")] {
+            assert_eq!(rate(millihertz), text);
+        }
+        let sizes = [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (5 << 20, "5 MiB"), (1_288_490_189, "1.2 GiB")];
+        for (bytes, text) in sizes {
+            assert_eq!(size(bytes), text);
+        }
+        assert_eq!(size(3 << 39), "1.5 TiB");
         assert_eq!(moment(0), "");
         assert_eq!(moment(1_795_384_800_123), "2026-11-22T22:00:00Z");
     }

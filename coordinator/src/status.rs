@@ -171,6 +171,10 @@ fn issue(record: &ClusterRecord, member: &Member, inventory: &Inventory) -> Opti
     }
     let subject = member.name();
     let on = |finding: Finding| Some(finding.on(&member.host));
+    // Its phase says what is stopped and set aside on purpose.
+    if record.rebuild.is_some() && matches!(status.state, InstanceState::Stopped | InstanceState::Stopping) {
+        return None;
+    }
     if status.state == InstanceState::Stopped {
         let cluster = &record.blueprint.cluster;
         return on(Finding::warning("STOPPED", &subject, "is stopped, as an operator asked")

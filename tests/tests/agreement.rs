@@ -122,7 +122,8 @@ impl World {
     }
 
     fn orders(&self, goal: Goal, formed: bool) -> Vec<HostAssignment> {
-        let told = Told::plain(&self.blueprint, goal, formed, &Duties::new());
+        let none = Duties::new();
+        let told = Told::plain(&self.blueprint, goal, formed, &none);
         let wishes = assignments(&self.blueprint.hosts(), &[told]);
         wishes.into_values().map(|wish| through_the_wire(&wish)).collect()
     }
@@ -172,6 +173,8 @@ impl World {
             failed: None,
             saving: false,
             applied: None,
+            granted: None,
+            trashed: Err("nothing is set aside here".into()),
         }
     }
 

@@ -22,13 +22,16 @@ const SKIPPED: [&str; 4] = [".git", "target", ".demo", ".servers"];
 const TEXTS: [&str; 7] = ["rs", "sh", "proto", "md", "toml", "service", "conf"];
 
 /// Modules that decide and never act, and the crate that each is in.
-const PURE: [&str; 8] = [
+const PURE: [&str; 11] = [
     "coordinator/src/placement",
     "coordinator/src/lint",
     "coordinator/src/loss",
     "coordinator/src/formation",
     "coordinator/src/reconcile",
+    "coordinator/src/rebuild",
+    "coordinator/src/doomed",
     "agent/src/reconcile",
+    "agent/src/permits",
     "agent/src/conf",
     "agent/src/scope",
 ];

@@ -9,7 +9,8 @@ const HOME: Inode = (1, 2);
 const PID: i32 = 17;
 
 fn record() -> Record {
-    Record { nonce: NONCE, boot_id: "now".into(), identity: Some(Identity { pid: PID, start_ticks: 5 }), run: None }
+    let identity = Some(Identity { pid: PID, start_ticks: 5 });
+    Record { nonce: NONCE, boot_id: "now".into(), identity, run: None, node_id: None }
 }
 
 fn sighting() -> Sighting {
@@ -176,5 +177,25 @@ fn believable(written: &Written, nonce: &Result<Option<String>, String>) -> bool
         Written::Record(Record { identity: Some(identity), .. }) => {
             identity.start_ticks == 5 && (seen.is_none() || seen == Some(&NONCE.to_string()))
         }
+    }
+}
+
+#[test]
+fn a_record_is_before_a_run_if_it_is_of_an_earlier_one_or_of_another_node() {
+    let id = |nth| muster_proto::NodeId([nth; 20]);
+    let of = |node: Option<u8>, run| Written::Record(Record { node_id: node.map(id), run, ..record() });
+    let cases = [
+        (of(Some(1), Some(3)), false),
+        (of(Some(1), Some(2)), true),
+        (of(Some(2), Some(9)), true),
+        (of(Some(2), None), true),
+        (of(None, Some(3)), false),
+        (of(None, Some(2)), true),
+        (of(None, None), false),
+        (Written::Torn, false),
+        (Written::Nothing, false),
+    ];
+    for (written, expected) in cases {
+        assert_eq!(written.is_before(id(1), 3), expected, "{written:?}");
     }
 }

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     conf::ConfFile,
     layout::{Directory, Layout},
-    samples::{alone, files, layout, stamp},
+    samples::{alone, files, layout, leaving, stamp},
 };
 
 fn tools() -> Tools {
@@ -76,6 +76,50 @@ fn a_server_is_started_once_and_its_directory_is_not_moved_under_it() {
     }
     assert_eq!(std::fs::read_to_string(dir.path().join("redis.conf")).unwrap(), "exec sleep 1000");
     perform(&Step::SetAside { stamp: stamp() }, &dir, &tools()).unwrap();
+}
+
+#[test]
+fn a_former_life_is_set_aside_with_a_permit_alone_and_comes_back() {
+    let _alone = alone();
+    let (_base, layout) = layout();
+    let dir = place(&layout);
+    let (leave, back) = (Step::Wipe { leaving: leaving() }, Step::Restore { stamp: stamp() });
+    perform(&prepare(), &dir, &tools()).unwrap();
+    refused(&leave, &dir, &tools(), expect!["there is no permit to set BASE/7000 aside"]);
+    assert_eq!(dir.look(), Directory::Stamped(stamp()));
+    let Ok(Done::Started(mut process)) = perform(&start(), &dir, &tools()) else { panic!() };
+    let busy = wipe(crate::samples::wipe(&leaving()), &dir).unwrap_err();
+    assert!(matches!(busy, StepError::Busy(_)), "{busy}");
+    process.kill().unwrap();
+    while process.reap().is_none() {
+        std::thread::yield_now();
+    }
+    let Ok(Done::Aside(aside)) = wipe(crate::samples::wipe(&leaving()), &dir) else { panic!() };
+    assert!(aside.join("nodes.conf").exists() && dir.look() == Directory::Free);
+    let again = wipe(crate::samples::wipe(&leaving()), &dir).unwrap_err();
+    assert!(again.words().starts_with("it is not set aside: "), "{}", again.words());
+    for _ in 0..2 {
+        assert!(matches!(perform(&back, &dir, &tools()), Ok(Done::Restored)));
+    }
+    assert_eq!(dir.nodes_conf().unwrap(), "nodes");
+    wipe(crate::samples::wipe(&leaving()), &dir).unwrap();
+    std::fs::remove_dir_all(aside).unwrap();
+    refused(&back, &dir, &tools(), expect!["cannot put BASE/7000 back: No such file or directory (os error 2)"]);
+}
+
+#[tokio::test]
+async fn a_wipe_is_carried_out_by_its_right_and_by_nothing_else() {
+    let (_base, layout) = layout();
+    let dir = place(&layout);
+    let step = || Step::Wipe { leaving: leaving() };
+    {
+        let _alone = alone();
+        perform(&prepare(), &dir, &tools()).unwrap();
+    }
+    let without = carry_out(step(), None, dir.clone(), tools()).await.unwrap_err();
+    assert!(matches!(without, StepError::NoPermit(_)), "{without}");
+    let right = crate::samples::wipe(&leaving());
+    assert!(matches!(carry_out(step(), Some(right), dir, tools()).await, Ok(Done::Aside(_))));
 }
 
 #[test]

@@ -82,7 +82,60 @@ fn after_a_boot_the_coordinators_word_is_waited_for() {
     };
     assert_eq!(words(None), [true; 3]);
     assert_eq!(words(Some("before")), [true; 3]);
-    assert_eq!(words(Some(&process::boot_id())), [false, false, true], "this boot: nobody need be asked");
+    let boot = process::boot_id();
+    assert_eq!(words(Some(&boot)), [false, true, true]);
+    let briefly = |lived| {
+        let asked = stake(|inventory, dir| {
+            inventory.told(Word::Awaited);
+            inventory.instance(port(7000)).lived = lived;
+            fs::write(dir.record(), record(&boot)).unwrap();
+        });
+        asked.word
+    };
+    assert_eq!(briefly(false), Word::AwaitedBriefly, "this boot, and gone when the agent began");
+    assert_eq!(briefly(true), Word::Given, "one that ends while there is an agent is started as before");
+}
+
+/// Another node has lived at the port, and what is known of that is nothing about this one.
+#[test]
+fn what_is_put_back_is_started_once_with_nothing_to_load_and_is_guarded_from_then_on() {
+    let _alone = alone();
+    let (_base, layout) = layout();
+    let dir = layout.instance(port(7000));
+    let mut wanted = assignment(Want::Running, false);
+    let nodes = conf::nodes_conf(muster_proto::Dialect::Plain, &wanted.clusters[0].members, id(1));
+    dir.establish(&stamp(), &files("conf", &nodes)).unwrap();
+    let instance = &mut wanted.clusters[0].instances[0];
+    (instance.restore, instance.all_stopped, instance.run) = (true, true, 2);
+    let ran = |node: u8, run: u64| {
+        let record = format!(
+            "{{\"nonce\":\"{}\",\"boot_id\":\"\",\"identity\":null,\"run\":{run},\"node_id\":\"{}\"}}",
+            uuid::Uuid::nil(),
+            id(node)
+        );
+        fs::write(dir.record(), record).unwrap();
+        let mut inventory = Inventory::new(layout.clone());
+        inventory.told(Word::Given);
+        inventory.look(&wanted)[&port(7000)].stake
+    };
+    let free = Stake { overruled: true, ..EMPTY_MASTER };
+    assert_eq!(ran(9, 7), free, "a higher run of another node");
+    assert_eq!(ran(1, 1), free);
+    assert_eq!(ran(1, 2), EMPTY_MASTER, "it has been started for this run");
+}
+
+#[test]
+fn a_port_that_is_another_lifes_has_no_past() {
+    let reborn = stake(|inventory, _| {
+        inventory.led_by("orders".parse().unwrap(), [id(3)].into());
+        let instance = inventory.instance(port(7000));
+        (instance.overruled, instance.lived) = (true, true);
+        instance.past.urged = true;
+        inventory.reborn(port(7000), &"orders".parse().unwrap());
+        let instance = inventory.instance(port(7000));
+        assert_eq!((&instance.past, instance.starts, instance.view.is_none()), (&Past::default(), 0, true));
+    });
+    assert_eq!(reborn, EMPTY_MASTER, "neither overruled nor replaced");
 }
 
 #[test]

@@ -69,7 +69,7 @@ impl Instance {
     /// A server of it was started.
     pub(super) fn began(&mut self, process: process::Process) {
         self.clues = evidence::born(process.pid());
-        (self.process, self.met) = (Some(process), Instant::now());
+        (self.process, self.met, self.lived) = (Some(process), Instant::now(), true);
         self.answer = Answer::Silent("it has just been started".into());
         self.view = None;
         (self.past.stillborn, self.past.urged) = (None, false);
@@ -100,11 +100,6 @@ impl Instance {
         let exit = Exit { at: now, ending, jitter: Uuid::new_v4().as_bytes()[0] };
         self.past.ended(exit, (!answered || restart::is_conf_error(&words)).then(|| words.clone()));
         Some(format!("pid {pid}, {ending}; its last words: {words}"))
-    }
-
-    /// What watches its server ends.
-    pub(super) fn unwatch(&mut self) {
-        self.watchers.drain(..).for_each(|watcher| watcher.abort());
     }
 
     /// Signals its server, where the step says so.

@@ -73,9 +73,10 @@ async fn nothing_is_reported_before_the_first_look() {
 
     let config = Config { coordinator: Endpoint::Unix(socket), ..samples::config(base.path()) };
     let (_assignment, assigned) = watch::channel(Arc::new(samples::assignment(muster_proto::Want::Running, false)));
-    let (published, publication) = watch::channel(Published { report: report(0), passes: 0 });
+    let (published, publication) = watch::channel(Published { report: report(0), passes: 0, stream: None });
     let (events, _bell) = mpsc::channel(8);
-    let tasks = Tasks::new(config.clone(), layout, assigned.clone(), events.clone());
+    let trash = Arc::new(crate::trash::Trash::new(layout.clone(), assigned.clone(), config.trash));
+    let tasks = Tasks::new(config.clone(), layout, assigned.clone(), events.clone(), trash);
     let news = News { published: publication, assignment: assigned };
     let link = Link::new(config.coordinator, Papers::in_dir(base.path()), samples::hello(), news, events, tasks);
     let shutdown = CancellationToken::new();
@@ -88,9 +89,21 @@ async fn nothing_is_reported_before_the_first_look() {
         let said = hears.recv().await.unwrap();
         assert!(matches!(said, from_agent::Body::TaskResult(_)), "{nth}: {said:?}");
     }
-    published.send_replace(Published { report: report(7), passes: 1 });
+    published.send_replace(Published { report: report(7), passes: 1, stream: None });
     let Some(from_agent::Body::Report(first)) = hears.recv().await else { panic!("no report") };
     assert_eq!(first.converged, 7);
     shutdown.cancel();
     running.await.unwrap();
+}
+
+/// It was asked on another stream, where it ended with that; here it would be answered in vain.
+#[test]
+fn what_is_asked_is_said_on_its_own_stream_alone() {
+    let cluster = samples::cluster(muster_proto::Want::Running, false);
+    let config = samples::config(std::path::Path::new("/base"));
+    let mut status = crate::report::blank(&config, &cluster, &cluster.instances[0]);
+    status.asks = Some(muster_proto::Ask { nonce: uuid::Uuid::max(), node_id: samples::id(1), life: status.life });
+    let report = Arc::new(Report { instances: vec![status.clone()], ..Report::clone(&report(7)) });
+    let asks = |stream, on| Published { report: report.clone(), passes: 1, stream }.on(on).instances[0].asks.is_some();
+    assert!(asks(Some(2), 2) && !asks(Some(1), 2) && !asks(None, 2));
 }

@@ -1,26 +1,57 @@
 //! Every small world: the whole table to read, and what must hold in all of it.
 
 use expect_test::{expect, expect_file};
+use muster_proto::{Former, Incarnation, Life, OperationId};
 
 use super::*;
 use crate::restart::{Load, Word};
 use crate::samples::{assignment, id, port, stamp, view};
 
-const NOW: Duration = Duration::from_secs(1000);
+mod adjusting;
+
+pub(super) const NOW: Duration = Duration::from_secs(1000);
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// One world, in words, and all that the judgement depends on.
 #[derive(Debug, Clone)]
-struct World {
-    want: Want,
-    formed: bool,
-    directory: (&'static str, Directory),
-    process: (&'static str, ProcessSeen),
-    answer: (&'static str, Answer),
+pub(super) struct World {
+    pub(super) want: Want,
+    pub(super) formed: bool,
+    pub(super) directory: (&'static str, Directory),
+    pub(super) process: (&'static str, ProcessSeen),
+    pub(super) answer: (&'static str, Answer),
+    pub(super) beside: Beside,
+}
+
+/// What else may be so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beside {
+    /// Nothing.
+    Plain,
+    /// There is a permit for the former life.
+    Permitted,
+    /// The directory is to be put back, and is in the trash.
+    Restore,
+    /// The directory is to be put back, and is not in the trash.
+    Missing,
+}
+
+const BESIDE: [Beside; 4] = [Beside::Plain, Beside::Permitted, Beside::Restore, Beside::Missing];
+
+/// A life that an operation has ended; it is node 7's.
+pub(super) fn former() -> Former {
+    let operation = OperationId(uuid::Uuid::from_u128(7));
+    Former { operation, incarnation: Incarnation(7), life: Life(7), node_id: id(7) }
+}
+
+/// Its directory.
+pub(super) fn leaving() -> Leaving {
+    let Former { operation, incarnation, life, node_id } = former();
+    Leaving { stamp: Stamp { incarnation, life, node_id, formed: true, ..stamp() }, operation, new_life: Life(1) }
 }
 
 impl World {
-    fn seen(&self) -> Seen {
+    pub(super) fn seen(&self) -> Seen {
         let stake = Stake {
             formed: self.formed,
             leads: true,
@@ -41,26 +72,43 @@ impl World {
             saving: false,
             outside: None,
             applied: None,
+            granted: (self.beside == Beside::Permitted).then(leaving),
+            trashed: if self.beside == Beside::Restore { Ok(()) } else { Err("it is not in the trash".into()) },
         }
     }
 
-    fn judge(&self) -> Verdict {
+    pub(super) fn judge(&self) -> Verdict {
         self.judge_seen(self.seen(), &rules())
     }
 
-    fn judge_seen(&self, seen: Seen, rules: &Rules) -> Verdict {
+    pub(super) fn judge_seen(&self, seen: Seen, rules: &Rules) -> Verdict {
+        self.judge_changed(seen, rules, |_| {})
+    }
+
+    pub(super) fn judge_changed(
+        &self,
+        seen: Seen,
+        rules: &Rules,
+        change: impl FnOnce(&mut InstanceAssignment),
+    ) -> Verdict {
         let seen = BTreeMap::from([(port(7000), seen)]);
-        plan(&assignment(self.want, self.formed), &seen, rules, NOW).remove(&port(7000)).unwrap()
+        let mut assignment = assignment(self.want, self.formed);
+        let instance = &mut assignment.clusters[0].instances[0];
+        instance.formers =
+            vec![Former { operation: OperationId(uuid::Uuid::max()), life: Life(8), ..former() }, former()];
+        instance.restore = [Beside::Restore, Beside::Missing].contains(&self.beside);
+        change(instance);
+        plan(&assignment, &seen, rules, NOW).remove(&port(7000)).unwrap()
     }
 }
 
-fn rules() -> Rules {
+pub(super) fn rules() -> Rules {
     Rules { server: Ok("redis 7.0.15".parse().unwrap()), stop_patience: PATIENCE, certificates: Arc::default() }
 }
 
 fn directories() -> Vec<(&'static str, Directory)> {
     let latched = Stamp { formed: true, ..stamp() };
-    let other_life = Stamp { life: muster_proto::Life(2), ..stamp() };
+    let other_life = Stamp { life: Life(2), ..stamp() };
     let other_node = Stamp { node_id: id(9), formed: true, ..stamp() };
     vec![
         ("free", Directory::Free),
@@ -68,6 +116,7 @@ fn directories() -> Vec<(&'static str, Directory)> {
         ("latched", Directory::Stamped(latched)),
         ("other life", Directory::Stamped(other_life)),
         ("other node", Directory::Stamped(other_node)),
+        ("former", Directory::Stamped(leaving().stamp)),
         ("foreign", Directory::Foreign("a file".into())),
         ("unreadable", Directory::Unreadable("input/output error".into())),
     ]
@@ -96,15 +145,18 @@ fn answers() -> Vec<(&'static str, Answer)> {
     ]
 }
 
+/// Those that differ only in what is beside stand together, and in those those that differ only in the answer.
 fn worlds() -> Vec<World> {
     let mut worlds = Vec::new();
-    for want in [Want::Prepared, Want::Running, Want::Stopped, Want::SetAside] {
+    for want in [Want::Prepared, Want::Running, Want::Stopped, Want::SetAside, Want::Retired] {
         for formed in [false, true] {
             for directory in directories() {
                 for process in processes() {
-                    for answer in answers() {
-                        let (directory, process) = (directory.clone(), process.clone());
-                        worlds.push(World { want, formed, directory, process, answer });
+                    for beside in BESIDE {
+                        for answer in answers() {
+                            let (directory, process) = (directory.clone(), process.clone());
+                            worlds.push(World { want, formed, directory, process, answer, beside });
+                        }
                     }
                 }
             }
@@ -113,7 +165,7 @@ fn worlds() -> Vec<World> {
     worlds
 }
 
-fn name(step: &Step) -> &'static str {
+pub(super) fn name(step: &Step) -> &'static str {
     match step {
         Step::Prepare { .. } => "PREPARE",
         Step::Start { .. } => "START",
@@ -122,10 +174,11 @@ fn name(step: &Step) -> &'static str {
         Step::Kill => "KILL",
         Step::Latch { .. } => "LATCH",
         Step::SetAside { .. } => "SET ASIDE",
+        Step::Wipe { .. } => "WIPE",
+        Step::Restore { .. } => "RESTORE",
     }
 }
 
-/// Worlds that differ only in the answer, and are judged alike, share a line.
 #[test]
 fn a_server_out_of_its_scope_runs_and_is_said_to_be_so() {
     let outside = |answer| {
@@ -135,6 +188,7 @@ fn a_server_out_of_its_scope_runs_and_is_said_to_be_so() {
             directory: ("ours", Directory::Stamped(Stamp { formed: true, ..stamp() })),
             process: ("ours", ProcessSeen::Ours { pid: 7, stopping: None, outdated: false }),
             answer: ("", answer),
+            beside: Beside::Plain,
         };
         world.judge_seen(Seen { outside: Some("no D-Bus".into()), ..world.seen() }, &rules())
     };
@@ -146,44 +200,58 @@ fn a_server_out_of_its_scope_runs_and_is_said_to_be_so() {
     assert_eq!((loading.condition, loading.reason.as_str()), (None, "loading its data set"));
 }
 
+/// Worlds that differ only in the answer, and are judged alike, share a line; those that something is beside stand
+/// there only where that makes a difference.
 #[test]
 fn the_whole_table() {
     let mut text = String::new();
-    for group in worlds().chunks(answers().len()) {
-        let verdicts: Vec<_> = group.iter().map(World::judge).collect();
-        let alike = verdicts.windows(2).all(|pair| pair[0] == pair[1]);
-        let shown = if alike { 1 } else { group.len() };
-        for (world, verdict) in group.iter().zip(&verdicts).take(shown) {
-            let line = format!(
-                "{:8} {:8} {:10} {:13} {:7} => {:8} {:9} {} {}",
-                format!("{:?}", world.want),
-                if world.formed { "formed" } else { "-" },
-                world.directory.0,
-                world.process.0,
-                if alike { "*" } else { world.answer.0 },
-                verdict.state.word(),
-                verdict.step.as_ref().map_or("-", name),
-                verdict.wake.map_or_else(|| "-".to_owned(), |wake| format!("+{}s", (wake - NOW).as_secs())),
-                verdict.reason,
-            );
-            text.push_str(line.trim_end());
-            text.push('\n');
+    for alike_but in worlds().chunks(BESIDE.len() * answers().len()) {
+        let groups = alike_but.chunks(answers().len());
+        let judged: Vec<Vec<_>> = groups.clone().map(|group| group.iter().map(World::judge).collect()).collect();
+        for (group, verdicts) in groups.zip(&judged) {
+            if group[0].beside == Beside::Plain || *verdicts != judged[0] {
+                text.push_str(&lines(group, verdicts));
+            }
         }
     }
     expect_file!["./table.txt"].assert_eq(&text);
 }
 
+fn lines(group: &[World], verdicts: &[Verdict]) -> String {
+    let alike = verdicts.windows(2).all(|pair| pair[0] == pair[1]);
+    let shown = if alike { 1 } else { group.len() };
+    let line = |(world, verdict): (&World, &Verdict)| {
+        let beside = [String::new(), format!(" ({:?})", world.beside)];
+        let line = format!(
+            "{:8} {:8} {:10} {:13} {:7} => {:8} {:9} {} {}{}{}",
+            format!("{:?}", world.want),
+            if world.formed { "formed" } else { "-" },
+            world.directory.0,
+            world.process.0,
+            if alike { "*" } else { world.answer.0 },
+            verdict.state.word(),
+            verdict.step.as_ref().map_or("-", name),
+            verdict.wake.map_or_else(|| "-".to_owned(), |wake| format!("+{}s", (wake - NOW).as_secs())),
+            verdict.reason,
+            if verdict.asks.is_some() { " (asks)" } else { "" },
+            beside[usize::from(world.beside != Beside::Plain)],
+        );
+        format!("{}\n", line.trim_end())
+    };
+    group.iter().zip(verdicts).take(shown).map(line).collect()
+}
+
 // --- in every world
 // ---------------------------------------------------------------------------------------------------
 
-fn everywhere(holds: impl Fn(&World, &Verdict) -> bool) {
+pub(super) fn everywhere(holds: impl Fn(&World, &Verdict) -> bool) {
     for world in worlds() {
         let verdict = world.judge();
         assert!(holds(&world, &verdict), "{world:#?}\n{verdict:#?}");
     }
 }
 
-fn step(verdict: &Verdict) -> &'static str {
+pub(super) fn step(verdict: &Verdict) -> &'static str {
     verdict.step.as_ref().map_or("-", name)
 }
 
@@ -196,7 +264,9 @@ fn nothing_is_started_but_where_certainly_nothing_runs() {
 fn a_directory_is_made_only_where_there_is_none_nor_ever_was_one_with_data() {
     everywhere(|world, verdict| {
         let free = world.directory.1 == Directory::Free && world.process.1 == ProcessSeen::None;
-        step(verdict) != "PREPARE" || (free && !world.formed && world.want != Want::SetAside)
+        let made = [Want::Prepared, Want::Running].contains(&world.want);
+        let restored = [Beside::Restore, Beside::Missing].contains(&world.beside);
+        step(verdict) != "PREPARE" || (free && !world.formed && made && !restored)
     });
 }
 
@@ -213,7 +283,9 @@ fn only_a_directory_of_this_very_life_that_never_formed_is_set_aside() {
 fn only_a_server_of_ours_in_its_own_directory_is_stopped_and_only_where_somebody_wants_that() {
     everywhere(|world, verdict| {
         let ours = matches!(world.process.1, ProcessSeen::Ours { .. });
+        let former = world.directory.0 == "former";
         let wanted = match world.want {
+            Want::Retired => former,
             Want::SetAside => !world.formed && world.directory.0 == "ours",
             Want::Stopped => true,
             // Another run is wanted, or it was asked to stop already.
@@ -221,7 +293,8 @@ fn only_a_server_of_ours_in_its_own_directory_is_stopped_and_only_where_somebody
             Want::Prepared => ["asked to stop", "does not stop"].contains(&world.process.0),
         };
         let stops = ["STOP", "KILL"].contains(&step(verdict));
-        !stops || (ours && wanted && ["ours", "latched"].contains(&world.directory.0))
+        let leaves = former && world.want != Want::SetAside;
+        !stops || (ours && (leaves || (wanted && ["ours", "latched"].contains(&world.directory.0))))
     });
 }
 
@@ -267,7 +340,7 @@ fn where_somebody_else_is_nothing_is_started_or_written() {
 #[test]
 fn what_is_not_ours_is_not_touched() {
     everywhere(|world, verdict| {
-        let ours = ["free", "ours", "latched"].contains(&world.directory.0);
+        let ours = ["free", "ours", "latched", "former"].contains(&world.directory.0);
         ours || verdict.step.is_none()
     });
 }
@@ -291,7 +364,7 @@ fn where_something_is_missing_there_is_a_reason() {
 fn nothing_of_ours_runs_where_nothing_is_said_to_be() {
     everywhere(|world, verdict| {
         let gone = verdict.state == InstanceState::Absent && verdict.step.is_none();
-        let other = ["other life", "other node"].contains(&world.directory.0);
+        let other = ["other life", "other node", "former"].contains(&world.directory.0);
         !gone || other || matches!(world.process.1, ProcessSeen::None | ProcessSeen::Foreign(_))
     });
 }
@@ -302,9 +375,13 @@ fn a_failed_step_waits_for_its_time_and_nothing_else_does() {
     for world in worlds() {
         let free = world.judge();
         let again = |due| world.judge_seen(Seen { failed: Some(("disk full".into(), due)), ..world.seen() }, &rules());
-        assert_eq!(again(NOW), free, "its time has come: {world:?}");
+        let now = again(NOW);
+        assert_eq!((&now.step, &now.asks), (&free.step, &free.asks), "its time has come: {world:?}");
         let early = again(NOW + wait);
-        if free.step.is_some() {
+        let leaves = free.asks.is_some() || step(&free) == "WIPE";
+        if leaves {
+            assert_eq!((&early.step, &early.asks, early.wake), (&None, &None, Some(NOW + wait)), "{world:?}");
+        } else if free.step.is_some() {
             assert_eq!(early, Verdict::blocked("disk full").at(NOW + wait), "{world:?}");
         } else {
             assert_eq!(early, free, "{world:?}");
@@ -334,7 +411,7 @@ fn without_a_server_nothing_is_prepared_or_started_and_the_rest_goes_on() {
 // --- single worlds
 // ----------------------------------------------------------------------------------------------------
 
-fn world(want: Want, formed: bool, directory: &str, process: &str) -> World {
+pub(super) fn world(want: Want, formed: bool, directory: &str, process: &str) -> World {
     let found = worlds().into_iter().find(|world| {
         (world.want, world.formed, world.directory.0, world.process.0) == (want, formed, directory, process)
     });
@@ -396,36 +473,4 @@ fn an_instance_that_the_topology_does_not_know_is_not_started() {
     expect!["node 0909090909090909090909090909090909090909 is not in the topology"]
         .assert_eq(&verdicts[&port(7000)].reason);
     assert_eq!(verdicts.len(), 1, "a port that was not looked at is not judged");
-}
-
-#[test]
-fn a_server_that_runs_is_given_new_users_once_and_again_when_they_change() {
-    use muster_proto::{Secret, Sha256, Users, acl::RedisUser};
-    let users = |word: &str| {
-        let login = |user: &str| muster_proto::acl::Login { user: user.into(), password: Secret::new(word) };
-        let passwords = vec![Sha256::of(word.as_bytes())];
-        let default = RedisUser { name: "default".into(), rules: "~* +@all".parse().unwrap(), passwords };
-        Users { users: vec![default], admin: vec![login("muster-admin")], replica: login("muster-replica") }
-    };
-    let judge = |word: &str, applied: Option<Sha256>, answer: Answer| {
-        let mut assignment = assignment(Want::Running, true);
-        assignment.clusters[0].users = Some(users(word));
-        let mut world = world(Want::Running, true, "latched", "ours");
-        world.answer = ("", answer);
-        let seen = BTreeMap::from([(port(7000), Seen { applied, ..world.seen() })]);
-        plan(&assignment, &seen, &rules(), NOW).remove(&port(7000)).unwrap()
-    };
-    let answers = || Answer::View(Box::new(view()));
-    // Found again, so that nothing is known: told, which does no harm.
-    let verdict = judge("one", None, answers());
-    assert!(!verdict.converged() && verdict.state == InstanceState::Running, "{verdict:?}");
-    let Some(Step::Adjust { live, files, target }) = verdict.step else { panic!("no step") };
-    assert_eq!((target.pid, target.logins.len()), (4711, 1));
-    assert!(files.iter().any(|file| file.name == "users.acl"));
-    let verdict = judge("one", Some(live.fingerprint), answers());
-    assert!(verdict.converged(), "{verdict:?}");
-    assert!(matches!(judge("two", Some(live.fingerprint), answers()).step, Some(Step::Adjust { .. })));
-    // One that does not answer cannot be told.
-    assert_eq!(judge("two", Some(live.fingerprint), Answer::Silent("no".into())).step, None);
-    assert_eq!(judge("two", Some(live.fingerprint), Answer::Loading).step, None);
 }

@@ -22,7 +22,7 @@ fn every_stake() -> Vec<Stake> {
     for bits in 0..16_u8 {
         let bit = |nth: u8| bits & (1 << nth) != 0;
         for load in [Load::Log, Load::Snapshot, Load::Nothing] {
-            for word in [Word::Given, Word::Awaited, Word::Refused] {
+            for word in [Word::Given, Word::AwaitedBriefly, Word::Awaited, Word::Refused] {
                 let (formed, leads, replaced, overruled) = (bit(0), bit(1), bit(2), bit(3));
                 all.push(Stake { formed, leads, load, replaced, overruled, word });
             }
@@ -34,8 +34,11 @@ fn every_stake() -> Vec<Stake> {
 /// The line of the table that is about it.
 fn line(stake: Stake) -> &'static str {
     match stake {
-        Stake { word: Word::Refused, .. } => "the machine has booted, and the coordinator bars this host",
+        Stake { word: Word::Refused, .. } => "it was gone when the agent began, and the coordinator bars this host",
         Stake { word: Word::Awaited, .. } => "the machine has booted, and the coordinator was not heard yet",
+        Stake { word: Word::AwaitedBriefly, .. } => {
+            "it ended in this boot, was gone when the agent began, and the coordinator was not heard yet"
+        }
         Stake { formed: false, .. } | Stake { leads: false, .. } => {
             "it was no master with replicas of a formed cluster"
         }
@@ -48,7 +51,8 @@ fn line(stake: Stake) -> &'static str {
 }
 
 fn outcomes(stake: Stake) -> [String; 7] {
-    let now = if stake.word == Word::Awaited { Duration::ZERO } else { NOW };
+    let asks = [Word::Awaited, Word::AwaitedBriefly].contains(&stake.word);
+    let now = if asks { Duration::ZERO } else { NOW };
     [past(0, None), past(1, None), past(2, None), past(3, None), past(4, None), past(5, None), past(1, Some(CONF))].map(
         |past| match decide(&past, stake, now) {
             Restart::Now => "at once".into(),
@@ -98,6 +102,16 @@ fn after_a_boot_the_coordinator_is_asked_but_not_for_ever() {
     let at = |now| decide(&past(0, None), booted, Duration::from_secs(now));
     assert!(matches!(at(19), Restart::At(ASKING, Condition::Booting, _)));
     assert_eq!(at(20), Restart::Now);
+}
+
+#[test]
+fn what_ended_without_an_agent_is_asked_about_briefly_and_then_started_as_ever() {
+    let began = Stake { word: Word::AwaitedBriefly, ..SAFE };
+    let at = |now| decide(&past(0, None), began, Duration::from_millis(now));
+    assert!(matches!(at(1999), Restart::At(ASKING_BRIEFLY, Condition::Booting, _)));
+    assert_eq!(at(2000), Restart::Now);
+    let empty = Stake { leads: true, load: Load::Nothing, ..began };
+    assert!(matches!(decide(&past(0, None), empty, NOW), Restart::Held(Condition::Guarded, _)));
 }
 
 #[test]

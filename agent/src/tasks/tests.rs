@@ -26,8 +26,9 @@ fn agent() -> Agent {
     let (base, layout) = layout();
     let config = Config { address: address(), redis_server: Some("/bin/true".into()), ..samples::config(base.path()) };
     let (assignment, assigned) = tokio::sync::watch::channel(Arc::new(samples::assignment(Want::Running, false)));
+    let trash = Arc::new(Trash::new(layout.clone(), assigned.clone(), config.trash));
     Agent {
-        tasks: Tasks::new(config, layout, assigned, mpsc::channel(8).0),
+        tasks: Tasks::new(config, layout, assigned, mpsc::channel(8).0, trash),
         _assignment: assignment,
         _base: base,
         _alone: alone,
@@ -121,4 +122,40 @@ async fn what_cannot_be_done_is_said() {
     assert!(
         probed.instances.iter().all(|one| one.view.is_none() && one.reason == "does not answer: no server runs there")
     );
+}
+
+#[tokio::test]
+async fn the_trash_is_listed_and_emptied_by_a_clusters_id() {
+    let agent = agent();
+    let stamp = samples::stamp();
+    agent.tasks.layout.instance(stamp.port).establish(&stamp, &samples::files("", "")).unwrap();
+    agent.tasks.layout.instance(stamp.port).set_aside(&stamp).unwrap();
+    let rummage = |id: &str| Some(Kind::Rummage(wire::Rummage { cluster_id: id.into() }));
+    let Outcome::Rummage(found) = agent.ask("1", rummage("")).await else { panic!("no list") };
+    assert_eq!((found.directories.len(), found.errors.len()), (1, 0));
+    let id = found.directories[0].cluster_id.clone();
+    let Outcome::Rummage(of) = agent.ask("2", rummage(&uuid::Uuid::max().to_string())).await else { panic!("no list") };
+    assert_eq!(of.directories, []);
+    for (nth, wrong) in ["", "orders"].iter().enumerate() {
+        let purge = Some(Kind::Purge(wire::Purge { cluster_id: (*wrong).into(), incarnation: 0 }));
+        let Outcome::Failed(why) = agent.ask(&format!("wrong{nth}"), purge).await else { panic!("not refused") };
+        assert!(why.contains("is no cluster's id"), "{why}");
+    }
+    let purge = || Some(Kind::Purge(wire::Purge { cluster_id: id.clone(), incarnation: 0 }));
+    let purged = agent.ask("3", purge()).await;
+    let Outcome::Purge(gone) = &purged else { panic!("{purged:?}") };
+    assert_eq!((&gone.directories, gone.errors.len()), (&found.directories, 0));
+    assert_eq!(agent.ask("3", purge()).await, purged, "as any task");
+    let Outcome::Purge(gone) = agent.ask("4", purge()).await else { panic!("no answer") };
+    assert_eq!(gone.directories, []);
+}
+
+#[tokio::test]
+async fn instances_are_appraised_also_where_none_runs() {
+    let agent = agent();
+    let appraise = |cluster: &str| Some(Kind::Appraise(wire::Appraise { cluster: cluster.into(), watch_ms: 100 }));
+    let Outcome::Appraisal(found) = agent.ask("1", appraise("orders")).await else { panic!("no answer") };
+    assert_eq!(found.instances.iter().map(|one| one.port).collect::<Vec<_>>(), [7000, 7001]);
+    assert!(found.instances.iter().all(|one| one.error.ends_with("no server runs there")));
+    assert!(matches!(agent.ask("2", appraise("other")).await, Outcome::Failed(_)));
 }

@@ -4,7 +4,7 @@ pub mod begin;
 mod planned;
 
 use muster_proto::{
-    Incarnation, OperationId,
+    ClusterId, Incarnation, OperationId,
     failure::{Failure, Reason},
 };
 
@@ -24,6 +24,26 @@ use crate::{
 pub fn target<'a>(record: &ClusterRecord, lives: &'a [EndedLife]) -> Option<&'a EndedLife> {
     let is_other = |ended: &&EndedLife| ended.life.blueprint.incarnation != record.blueprint.incarnation;
     lives.iter().filter(|ended| ended.formed).find(is_other)
+}
+
+/// The lives that an undo would put back now, one a cluster.
+pub fn undoable(shared: &Shared) -> Result<Vec<(ClusterId, Incarnation)>, Failure> {
+    let mut found = Vec::new();
+    for record in shared.ledger.clusters().map_err(store_failed)? {
+        let id = record.blueprint.cluster_id;
+        let lives = shared.ledger.lives(id).map_err(store_failed)?;
+        found.extend(target(&record, &lives).map(|ended| (id, ended.life.blueprint.incarnation)));
+    }
+    Ok(found)
+}
+
+/// The undo that is under way and needs directories of that life of that cluster, or of any life of it.
+pub fn undoing(shared: &Shared, id: ClusterId, life: Option<Incarnation>) -> Result<Option<OperationId>, Failure> {
+    let clusters = shared.ledger.clusters().map_err(store_failed)?;
+    let Some(record) = clusters.into_iter().find(|record| record.blueprint.cluster_id == id) else { return Ok(None) };
+    let Some(rebuild) = record.rebuild.as_ref().filter(|rebuild| rebuild.undo) else { return Ok(None) };
+    let next = rebuild.next.as_ref().map_or(record.blueprint.incarnation, |next| next.blueprint.incarnation);
+    Ok(life.is_none_or(|life| life == next).then_some(rebuild.operation))
 }
 
 /// One that never was.

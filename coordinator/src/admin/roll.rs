@@ -174,8 +174,13 @@ fn free(record: &ClusterRecord, kind: Kind) -> Result<(), Failure> {
     busy(record)
 }
 
-/// Refuses while instances of a cluster are stopped, started or restarted.
+/// Refuses while instances of a cluster are stopped, started or restarted, or all of it is rebuilt.
 pub(crate) fn busy(record: &ClusterRecord) -> Result<(), Failure> {
+    if let Some(rebuild) = &record.rebuild {
+        let (name, id, kind) = (&record.blueprint.cluster, rebuild.operation, crate::rebuild::kind(rebuild.undo));
+        let message = format!("operation {id} has cluster {name}: {kind}");
+        return Err(Failure::new(Reason::OperationBusy, message).hint(format!("muster op watch {id}")));
+    }
     let Some(roll) = &record.roll else { return Ok(()) };
     let (name, id) = (&record.blueprint.cluster, roll.operation);
     let message = format!("operation {id} has cluster {name}: {}", roll.kind.word());

@@ -1,4 +1,5 @@
-//! What the commands that apply a plan have in common: it is laid out, approved by its hash, and the end is one document.
+//! What the commands that apply a plan have in common: it is laid out, approved by its hash, and the end is one
+//! document.
 //!
 //! The request id is drawn once, before the first try: an apply whose answer was lost is sent again with it and cannot
 //! begin a second operation.

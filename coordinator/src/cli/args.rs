@@ -1,5 +1,6 @@
 //! The command line, as typed. What it means is said in [`help`](super::help).
 
+mod rebuild;
 mod roll;
 mod trust;
 
@@ -8,6 +9,7 @@ use std::{fmt, path::PathBuf, str::FromStr};
 use clap::{Parser, Subcommand, ValueEnum};
 use muster_proto::{ClusterName, HostName, Port};
 
+pub use self::rebuild::{Purge, Rebuild, Trash, TrashCommand};
 pub use self::roll::{Consent, Restart, Start, Stop, Which};
 pub use self::trust::{
     CaCommand, ContextCommand, Credentials, CredentialsCommand, HostCommand, Only, TokenCommand, Ttl, UserCommand,
@@ -114,6 +116,25 @@ pub enum Command {
     /// Restart instances, one copy of a shard at a time
     #[command(long_about = help::RESTART.about, after_help = help::RESTART.examples)]
     Restart(Restart),
+    /// Stop a cluster, set its directories aside, form it anew and empty; or take that back
+    #[command(long_about = help::REBUILD.about, after_help = help::REBUILD.examples,
+              after_long_help = help::rebuild_long())]
+    Rebuild(Rebuild),
+    /// Show what was set aside, and until when it can be brought back; or delete it
+    #[command(long_about = help::TRASH.about, after_help = help::TRASH.examples)]
+    Trash(Trash),
+    /// Say that a cluster may not be rebuilt
+    #[command(long_about = help::PROTECT.about, after_help = help::PROTECT.examples)]
+    Protect {
+        /// Which
+        cluster: ClusterName,
+    },
+    /// Say that a cluster may be rebuilt again
+    #[command(long_about = help::UNPROTECT.about, after_help = help::UNPROTECT.examples)]
+    Unprotect {
+        /// Which
+        cluster: ClusterName,
+    },
     /// Show a cluster: issues, then by shard, then by host
     #[command(long_about = help::STATUS.about, after_help = help::STATUS.examples)]
     Status {
@@ -247,7 +268,8 @@ pub enum OpCommand {
         /// As `muster ops` lists it
         id: String,
     },
-    /// Call it off: a bootstrap only before the cluster is formed; a restart ends where it is
+    /// Call it off: a bootstrap only before the cluster is formed, a rebuild only before a directory is set aside; a
+    /// restart ends where it is
     Cancel {
         /// As `muster ops` lists it
         id: String,
@@ -259,6 +281,9 @@ impl Command {
     pub fn changes_things(&self) -> bool {
         match self {
             Self::Bootstrap { .. } | Self::Start(_) => true,
+            Self::Rebuild(rebuild) => !rebuild.dry_run,
+            Self::Trash(trash) => trash.changes_things(),
+            Self::Protect { .. } | Self::Unprotect { .. } => true,
             Self::Stop(stop) => !stop.which.dry_run,
             Self::Restart(restart) => !restart.which.dry_run,
             Self::Op(OpCommand::Pause { .. } | OpCommand::Resume { .. } | OpCommand::Cancel { .. }) => true,

@@ -2,6 +2,25 @@
 
 use super::{Context, error::CliError};
 
+/// Refuses what nobody could confirm, before anything is asked of the coordinator: another name stands on the line, or
+/// none and there is no terminal. `look` is the command that only looks, `again` the one that does it.
+pub fn confirmable(
+    context: &Context,
+    name: &str,
+    confirm: Option<&str>,
+    look: &str,
+    again: &str,
+) -> Result<(), CliError> {
+    match confirm {
+        Some(other) if other.trim() != name => {
+            let what = format!("--confirm says {}, and this is about {name}", other.trim());
+            Err(CliError::Usage { what, hint: format!("look at what would be done: {look}") })
+        }
+        None if !context.console.asks => Err(nowhere(name, &format!("look first ({look}), then: {again}"))),
+        _ => Ok(()),
+    }
+}
+
 /// Goes on only when the name was typed: on the line, or at the question that says what will happen. `again` is the
 /// command for where there is no terminal.
 pub async fn confirmed(
@@ -17,13 +36,13 @@ pub async fn confirmed(
             context.console.note(meaning);
             context.console.ask(&format!("Type {name} to go on: ")).await
         }
-        None => {
-            return Err(CliError::Usage {
-                what: format!("there is no terminal to type {name} on"),
-                hint: format!("{again} --confirm {name}"),
-            });
-        }
+        None => return Err(nowhere(name, again)),
     };
     let fits = typed.is_some_and(|typed| typed.trim() == name);
     if fits { Ok(()) } else { Err(CliError::Unconfirmed(name.to_owned())) }
+}
+
+fn nowhere(name: &str, again: &str) -> CliError {
+    let what = format!("there is no terminal to type {name} on");
+    CliError::Usage { what, hint: format!("{again} --confirm {name}") }
 }

@@ -133,6 +133,8 @@ pub enum CliError {
     NeedsOperator {
         /// Which.
         id: String,
+        /// What takes it back, where something does.
+        way_back: Option<String>,
         /// What it says.
         source: Message,
     },
@@ -245,8 +247,9 @@ impl CliError {
                 Some("compare `muster --version` with the coordinator's (muster hosts --output json)".into())
             }
             Self::Unfit { .. } => Some("apply the cures above and run it again".into()),
-            Self::NeedsOperator { id, .. } => {
-                Some(format!("put it right, then: muster op watch {id}; or: muster op cancel {id}"))
+            Self::NeedsOperator { id, way_back, .. } => {
+                let or = way_back.as_ref().map(|command| format!("; or: {command}")).unwrap_or_default();
+                Some(format!("put it right, then: muster op watch {id}{or}"))
             }
             Self::Cancelled { id, .. } => Some(format!("muster op show {id}")),
         }

@@ -217,7 +217,7 @@ impl Admin for Fake {
         &self,
         request: Request<SetProtectionRequest>,
     ) -> Result<Response<SetProtectionResponse>, Status> {
-        Ok(Response::new(self.asked(format!("{:?}", request.into_inner())).protection.clone()))
+        Ok(Response::new(self.asked(format!("{:?}", request.into_inner())).protection))
     }
 
     async fn smoke_test(&self, _: Request<SmokeTestRequest>) -> Result<Response<SmokeTestResponse>, Status> {

@@ -14,6 +14,7 @@ use super::{
     progress::Progress,
     retry::Retry,
 };
+use crate::render::operation::{is_rebuild, way_back};
 
 /// What becomes of each event.
 pub trait Watcher {
@@ -83,7 +84,11 @@ pub async fn get(admin: &mut Admin, id: &str) -> Result<Operation, CliError> {
 pub fn verdict(operation: &Operation) -> Result<(), CliError> {
     let (id, source) = (operation.id.clone(), Message(operation.message.clone()));
     match operation.state() {
-        OperationState::NeedsOperator => Err(CliError::NeedsOperator { id, source }),
+        OperationState::NeedsOperator => {
+            let cancel = format!("muster op cancel {id}");
+            let way_back = if is_rebuild(operation) { way_back(operation) } else { Some(cancel) };
+            Err(CliError::NeedsOperator { id, way_back, source })
+        }
         OperationState::Cancelled => Err(CliError::Cancelled { id, source }),
         _ => Ok(()),
     }

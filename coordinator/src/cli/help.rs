@@ -1,7 +1,9 @@
 //! What `--help` teaches: for each command a paragraph and examples. A test parses every example.
 
+mod rebuild;
 mod trust;
 
+pub use self::rebuild::{PROTECT, REBUILD, TRASH, UNPROTECT, rebuild_long};
 pub use self::trust::{AUDIT, CA, CONTEXT, CREDENTIALS, HOST, SECOND, TOKEN, USER, WHOAMI};
 use crate::spec_file;
 
@@ -40,6 +42,7 @@ pub const TOP: &str = concat!(
   muster status --watch                     how it is doing
   muster check orders                       a verdict, with an exit code
   muster restart orders --host server1      masters hand over first
+  muster rebuild orders --dry-run           what a wipe and new beginning would do
   muster credentials orders                 what clients log in with
   muster token create --host server3        let another host in
 
@@ -244,8 +247,10 @@ pub const STATUS: Help = Help {
   muster status orders --watch
   muster status orders --output json | jq -r '.instances[] | select(.role == \"master\") | .address'
 
-JSON: {\"cluster\", \"incarnation\", \"state\": \"forming|formed|cancelling|stopped\",
+JSON: {\"cluster\", \"incarnation\", \"state\": \"forming|formed|cancelling|stopped|rebuilding\",
        \"rotation\": what it waits for or null, \"roll\": the same of a stop, start or restart,
+       \"rebuild\": the same of a rebuild or its undo, \"protection\": by whom or null,
+       \"quarantined\": [directories of earlier lives on hosts that were not there],
        \"issues\": [...], \"hosts\": [...],
        \"instances\": [{\"host\", \"address\", \"port\", \"pid\", \"node_id\",
         \"role\": \"master|replica\", \"master\": node id or null, \"slots\": \"0-5460\",
@@ -309,7 +314,10 @@ pub const OP: Help = Help {
         `watch` shows every event from the first on and ends with the operation: 0 if it is done, 1 if it \
         was cancelled or needs an operator. It reconnects when the coordinator restarts. `cancel` of a bootstrap is \
         refused once the cluster is formed; of a rotation, once the new credentials are in use: passwords are from \
-        SWITCH on, certificates from `muster credentials finish` on. A stop, start or restart ends where it is.",
+        SWITCH on, certificates from `muster credentials finish` on. A stop, start or restart ends where it is. A \
+        rebuild, or its undo, brings the cluster back as it was; that is refused once directories are set aside \
+        (WIPE): then it can be paused and resumed, and undone (muster rebuild CLUSTER --undo). `show` says what takes \
+        a rebuild back at that moment.",
     examples: "EXAMPLES:
   muster op show 0199a2b4-0000-7000-8000-000000000001
   muster op watch 0199a2b4-0000-7000-8000-000000000001

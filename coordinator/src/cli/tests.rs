@@ -25,6 +25,7 @@ use crate::render::{
 
 mod errors;
 mod https;
+mod rebuild;
 mod trust;
 
 const SPEC: &str = "name = \"orders\"\n[[hosts]]\nname = \"server1\"\nports = [\"7000-7005\"]\n";

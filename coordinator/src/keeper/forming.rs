@@ -2,7 +2,7 @@
 //!
 //! What the phase is stands in [`formation`](crate::formation) and [`rebuild`](crate::rebuild); here steps are taken.
 
-use super::{Drive, Keeper, Step};
+use super::{Drive, Keeper, Step, rebuilding::note};
 use crate::{
     formation::{self, Goal, Phase, resumed},
     ledger::{ClusterRecord, LedgerError, OpState, OperationRecord, unix_ms},
@@ -75,9 +75,16 @@ impl Keeper {
             left => format!("; {left} directories of an earlier life are quarantined on hosts that are not there"),
         };
         let message = format!("{masters} masters take writes, {done} nodes agree, every replica is in sync{left}");
-        let after = next.clone();
+        let (after, rebuilt) = (next.clone(), record.rebuild.is_some());
+        let detail = format!(
+            "operation {}: life {} of {} is formed: {message}",
+            operation.id, record.blueprint.incarnation, record.blueprint.cluster
+        );
         let step = Step { record, operation, next: Some(next), state: OpState::Done, phase: "FORMED", done, message };
         self.take(step, |write| {
+            if rebuilt {
+                note(write, &detail)?;
+            }
             write.formed(&record.blueprint.cluster)?;
             write.rebuild(&after)
         })

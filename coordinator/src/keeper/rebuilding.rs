@@ -7,8 +7,9 @@ use uuid::Uuid;
 
 use super::{Keeper, Said, Step};
 use crate::{
+    caller::Caller,
     formation::Phase,
-    ledger::{ClusterRecord, LedgerError, OpState, OperationRecord},
+    ledger::{ClusterRecord, LedgerError, OpState, OperationRecord, Write},
     rebuild::{self, Remnant, Stage},
 };
 
@@ -25,8 +26,12 @@ impl Keeper {
         );
         let (after, formed) = (crossed.clone(), record.formed_ms.is_some());
         let state = operation.state;
+        let detail = format!("operation {}: {message}", operation.id);
         let step = Step { record, operation, next: Some(crossed), state, phase: "WIPE", done: 0, message };
-        self.take(step, |write| write.cross(&after, &ended, formed))
+        self.take(step, |write| {
+            note(write, &detail)?;
+            write.cross(&after, &ended, formed)
+        })
     }
 
     /// A rebuild that was called off is over.
@@ -38,9 +43,13 @@ impl Keeper {
     ) -> Result<(), LedgerError> {
         let next = ClusterRecord { rebuild: None, ..record.clone() };
         let (after, done) = (next.clone(), record.blueprint.members.len());
+        let detail = format!("operation {} of cluster {}: {message}", operation.id, record.blueprint.cluster);
         let step =
             Step { record, operation, next: Some(next), state: OpState::Cancelled, phase: "RETURN", done, message };
-        self.take(step, |write| write.rebuild(&after))
+        self.take(step, |write| {
+            note(write, &detail)?;
+            write.rebuild(&after)
+        })
     }
 
     /// Gives the permits that agents ask for, each once. Nobody gets one while everything is being stopped, nor while
@@ -103,8 +112,18 @@ impl Keeper {
             message: &message,
             count: (total, total),
         };
-        self.shared.commit(record, Some(next), &said, |write| write.rebuild(&after)).map(drop)
+        let detail = format!("operation {} of cluster {}: {message}", operation.id, record.blueprint.cluster);
+        let kept = |write: &Write| {
+            note(write, &detail)?;
+            write.rebuild(&after)
+        };
+        self.shared.commit(record, Some(next), &said, kept).map(drop)
     }
+}
+
+/// What the coordinator has done of what somebody has approved, for the audit.
+pub(super) fn note(write: &Write, detail: &str) -> Result<(), LedgerError> {
+    write.audit(&Caller::Nobody, "the coordinator", "rebuild", detail)
 }
 
 /// What is asked for that may be had: exactly what is known to be left there.

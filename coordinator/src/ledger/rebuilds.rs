@@ -236,3 +236,64 @@ impl Write<'_> {
         self.event(id, super::OpState::Cancelled, phase, message, (0, 0)).map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use muster_proto::Former;
+
+    use super::*;
+    use crate::{
+        formation::Goal,
+        rebuild::{Order, begin, cross},
+        samples::record,
+        seal,
+    };
+
+    fn draw() -> std::result::Result<[u8; 32], seal::SealError> {
+        seal::random()
+    }
+
+    #[test]
+    fn a_rebuild_its_next_life_and_those_that_have_ended_are_kept_sealed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.db");
+        let ledger = Ledger::open(&path, Seal::for_tests()).unwrap();
+        let spec = crate::credentials::tests::spec(muster_proto::Tls::Off);
+        let credentials = Credentials::draw(&spec, Incarnation(1), None, draw).unwrap();
+        let secret = credentials.as_ref().unwrap().password("default").unwrap().expose().to_owned();
+        let duty = Duty { stopped: true, run: 3, ..Duty::default() };
+        let plain = record(Goal::Running, true);
+        let first = plain.blueprint.members[0].node_id;
+        let formed = ClusterRecord { credentials, duties: [(first, duty)].into(), ..plain };
+        let blueprint = Blueprint { incarnation: Incarnation(2), ..formed.blueprint.clone() };
+        let next = LifeRecord {
+            spec: formed.spec.clone(),
+            blueprint,
+            credentials: formed.credentials.clone(),
+            duties: Duties::new(),
+        };
+        let (operation, missing) = (formed.operation, ["server9".parse().unwrap()].into());
+        let fenced = begin(&formed, Order { operation, undo: false, missing, next });
+        let store = |change: &dyn Fn(&Write) -> Result<()>| ledger.write(|write| change(write)).unwrap();
+        store(&|write| write.cluster(&formed));
+        store(&|write| write.rebuild(&fenced));
+        let name = &formed.blueprint.cluster;
+        let read = || ledger.cluster(name).unwrap().unwrap();
+        assert_eq!(format!("{:?}", read().rebuild), format!("{:?}", fenced.rebuild));
+        let (crossed, ended) = cross(&fenced).unwrap();
+        store(&|write| write.cross(&crossed, &ended, true));
+        let kept = read();
+        assert_eq!(format!("{:?}", kept.rebuild), format!("{:?}", crossed.rebuild));
+        assert_eq!((&kept.remnants, &kept.blueprint), (&crossed.remnants, &crossed.blueprint));
+        assert_eq!((kept.formed_ms, &kept.duties), (None, &crossed.duties));
+        let former = Former { operation, incarnation: Incarnation(1), life: muster_proto::Life(1), node_id: first };
+        assert!(kept.remnants.iter().any(|remnant| remnant.former == former));
+        let lives = ledger.lives(formed.blueprint.cluster_id).unwrap();
+        assert_eq!(lives.len(), 1);
+        assert!(lives[0].formed);
+        assert_eq!((&lives[0].life.blueprint, &lives[0].life.duties), (&formed.blueprint, &formed.duties));
+        assert_eq!(lives[0].life.credentials, formed.credentials);
+        let bytes = std::fs::read(&path).unwrap();
+        assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "a secret lies open");
+    }
+}

@@ -58,7 +58,7 @@ impl Made {
             advice: self.advice.clone(),
             now_ms: self.now_ms,
             preflight_micros: self.preflight_micros,
-            rebuild: None,
+            rebuild: self.rebuild.clone(),
         })
     }
 }
@@ -82,6 +82,17 @@ fn the_hash_covers_what_was_approved() {
     assert!(hash_changes(|made| set(made, "address", "10.0.0.2")), "a fact of the host");
     assert!(hash_changes(|made| set(made, "port 7000", "orders")), "a fact of a port");
     assert!(hash_changes(|made| made.facts.clear()), "that there was one");
+    let rebuild = |incarnation, keys| {
+        let doomed = vec![wire::DoomedInstance { keys, ..Default::default() }];
+        Some(wire::RebuildPlan { incarnation, doomed, ..Default::default() })
+    };
+    assert!(hash_changes(|made| made.rebuild = rebuild(1, 0)), "that something is set aside");
+    let hash = |rebuild| Made { rebuild, ..good() }.plan().hash;
+    assert_ne!(hash(rebuild(1, 0)), hash(rebuild(2, 0)), "what");
+    assert_ne!(hash(rebuild(1, 0)), hash(rebuild(1, 7)), "and what is in it");
+    let essence = |rebuild| essence(&Made { rebuild, ..good() }.plan());
+    assert_eq!(essence(rebuild(1, 0)), essence(rebuild(1, 7)), "a second person approves it though a key was written");
+    assert_ne!(essence(rebuild(1, 0)), essence(rebuild(2, 0)), "but nothing else");
 }
 
 #[test]

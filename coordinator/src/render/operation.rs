@@ -164,7 +164,32 @@ pub fn show(operation: &Operation) -> String {
     for time in &operation.phases {
         text += &format!("           {:<10} {}\n", time.phase, took(time.micros));
     }
+    if let Some(back) = way_back(operation) {
+        text += &format!("way back   {back}\n");
+    }
     text
+}
+
+/// Whether it sets directories aside, or puts them back.
+pub fn is_rebuild(operation: &Operation) -> bool {
+    matches!(&*operation.kind, "rebuild" | "undo")
+}
+
+/// What takes a rebuild or an undo back as it is now; none where nothing does, and for other kinds.
+pub fn way_back(operation: &Operation) -> Option<String> {
+    use OperationState::{Done, NeedsOperator, Paused, Running};
+    let Operation { id, cluster, phase, .. } = operation;
+    let undo = format!("muster rebuild {cluster} --undo");
+    match (operation.state(), &**phase) {
+        _ if !is_rebuild(operation) => None,
+        (_, "RETURN") => None,
+        (Running | Paused | NeedsOperator, "FENCE") => Some(format!("muster op cancel {id}")),
+        // One that stands still gives way to another.
+        (Paused | NeedsOperator, _) => Some(undo),
+        (Running, _) => Some(format!("when it is formed, or after muster op pause {id}: {undo}")),
+        (Done, _) => Some(format!("muster trash {cluster} says whether it still can be taken back, and how")),
+        _ => None,
+    }
 }
 
 /// An event in a line: `VERIFY 5/6: server2:7004 is loading`.
@@ -178,8 +203,8 @@ pub fn event(event: &OperationEvent) -> String {
     format!("{}{count}{state}{message}", event.phase)
 }
 
-/// How a bootstrap that is done ends, as redis-trib ended. Each line is what VERIFY has proved before the operation
-/// could be done.
+/// How a bootstrap, a rebuild or an undo that is done ends, as redis-trib ended. Each line is what VERIFY has proved
+/// before the operation could be done.
 pub fn formed(operation: &Operation, preflight_micros: Option<u64>) -> String {
     let mut text = "[OK] All nodes agree about slots configuration.\n[OK] All 16384 slots covered.\n\
                     [OK] Every master took a write, every replica is in sync.\n"
@@ -189,7 +214,8 @@ pub fn formed(operation: &Operation, preflight_micros: Option<u64>) -> String {
     let spent = times.iter().map(|time| format!("{} {}", time.phase, took(time.micros))).collect::<Vec<_>>();
     if !spent.is_empty() {
         let total = times.iter().map(|time| time.micros).sum();
-        text += &format!("Cluster {} is formed: {}; {} in all.\n", operation.cluster, spent.join(", "), took(total));
+        let is = if operation.kind == "undo" { "is what it was before its rebuild" } else { "is formed" };
+        text += &format!("Cluster {} {is}: {}; {} in all.\n", operation.cluster, spent.join(", "), took(total));
     }
     text
 }
@@ -279,6 +305,48 @@ pub(crate) mod tests {
             }
         "#]]
         .assert_eq(&document(&OneJson::from(&waiting())));
+    }
+
+    #[test]
+    fn a_rebuild_says_at_each_moment_what_takes_it_back() {
+        use OperationState::{Cancelled, Cancelling, Done, NeedsOperator, Paused, Running};
+        let cases = [
+            ("bootstrap", Running, "START"),
+            ("rebuild", Running, "FENCE"),
+            ("rebuild", Running, "WIPE"),
+            ("rebuild", Paused, "WIPE"),
+            ("rebuild", NeedsOperator, "START"),
+            ("rebuild", Cancelling, "RETURN"),
+            ("rebuild", NeedsOperator, "RETURN"),
+            ("rebuild", Cancelled, "RETURN"),
+            ("rebuild", Done, "FORMED"),
+            ("undo", Running, "FENCE"),
+            ("undo", NeedsOperator, "WIPE"),
+            ("undo", Done, "FORMED"),
+        ];
+        let one = |(kind, state, phase): (&str, OperationState, &str)| {
+            let operation =
+                Operation { id: "42".into(), kind: kind.into(), state: state.into(), phase: phase.into(), ..done() };
+            format!("{kind} {phase} {}: {}\n", super::state(state), way_back(&operation).unwrap_or_default())
+        };
+        expect![[r#"
+            bootstrap START running: 
+            rebuild FENCE running: muster op cancel 42
+            rebuild WIPE running: when it is formed, or after muster op pause 42: muster rebuild orders --undo
+            rebuild WIPE paused: muster rebuild orders --undo
+            rebuild START needs_operator: muster rebuild orders --undo
+            rebuild RETURN cancelling: 
+            rebuild RETURN needs_operator: 
+            rebuild RETURN cancelled: 
+            rebuild FORMED done: muster trash orders says whether it still can be taken back, and how
+            undo FENCE running: muster op cancel 42
+            undo WIPE needs_operator: muster rebuild orders --undo
+            undo FORMED done: muster trash orders says whether it still can be taken back, and how
+        "#]]
+        .assert_eq(&cases.map(one).concat());
+        let undone = Operation { kind: "undo".into(), ..done() };
+        assert!(formed(&undone, None).contains("Cluster orders is what it was before its rebuild: CONFIGURE"));
+        assert!(show(&undone).ends_with("taken back, and how\n"));
     }
 
     #[test]

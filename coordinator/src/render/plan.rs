@@ -4,7 +4,10 @@
 use muster_proto::wire::{ExistingCluster, Loss, Plan, PlannedInstance, PlannedShard};
 use serde::Serialize;
 
-use super::{ServerJson, address, count, finding, finding::FindingJson, slot_count, slots, some, table, took};
+use super::{
+    ServerJson, address, count, finding, finding::FindingJson, rebuild::RebuildJson, slot_count, slots, some, table,
+    took,
+};
 
 /// What `muster plan` answers, for scripts: exactly one of the two is there.
 #[derive(Debug, Clone, Serialize)]
@@ -39,6 +42,7 @@ pub struct PlanJson {
     tls: bool,
     expires_unix_ms: u64,
     preflight_micros: u64,
+    rebuild: Option<RebuildJson>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -90,6 +94,7 @@ impl From<&Plan> for PlanJson {
             tls: plan.spec.as_ref().and_then(|spec| spec.tls.as_ref()).is_some_and(|tls| tls.on),
             expires_unix_ms: plan.expires_unix_ms,
             preflight_micros: plan.preflight_micros,
+            rebuild: plan.rebuild.as_ref().map(RebuildJson::from),
         }
     }
 }
@@ -166,8 +171,8 @@ fn heading(plan: &Plan) -> String {
         0 => "nothing can be placed".to_owned(),
         instances => format!("{}{}", count(instances, "instance"), server.unwrap_or_default()),
     };
-    let mut text =
-        format!(">>> Plan for cluster {}: {what}; preflight took {}\n", cluster(plan), took(plan.preflight_micros));
+    let title = if plan.rebuild.is_some() { "After it, cluster" } else { "Plan for cluster" };
+    let mut text = format!(">>> {title} {}: {what}; preflight took {}\n", cluster(plan), took(plan.preflight_micros));
     if is_open(plan) {
         text += "[OPEN]  auth = \"none\": whoever reaches these ports reads, writes and wipes this cluster\n";
     }
@@ -463,7 +468,8 @@ pub(crate) mod tests {
                 "auth": "passwords",
                 "tls": false,
                 "expires_unix_ms": 1795384800000,
-                "preflight_micros": 123456
+                "preflight_micros": 123456,
+                "rebuild": null
               },
               "existing": null
             }

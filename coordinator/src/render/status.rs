@@ -36,6 +36,9 @@ struct ClusterJson {
     formed_unix_ms: Option<u64>,
     rotation: Option<String>,
     roll: Option<String>,
+    rebuild: Option<String>,
+    protection: Option<String>,
+    quarantined: Vec<String>,
 }
 
 /// A cluster's status, for scripts.
@@ -47,6 +50,9 @@ pub struct StatusJson {
     state: String,
     rotation: Option<String>,
     roll: Option<String>,
+    rebuild: Option<String>,
+    protection: Option<String>,
+    quarantined: Vec<String>,
     instances: Vec<InstanceJson>,
     issues: Vec<FindingJson>,
     hosts: Vec<hosts::HostJson>,
@@ -89,6 +95,9 @@ impl From<&[Cluster]> for ClustersJson {
             formed_unix_ms: Some(cluster.formed_unix_ms).filter(|formed| *formed > 0),
             rotation: some(&cluster.rotation),
             roll: some(&cluster.roll),
+            rebuild: some(&cluster.rebuild),
+            protection: some(&cluster.protection),
+            quarantined: cluster.quarantined.clone(),
         };
         Self { clusters: clusters.iter().map(one).collect() }
     }
@@ -104,6 +113,9 @@ impl From<&GetStatusResponse> for StatusJson {
             state: cluster.state,
             rotation: some(&cluster.rotation),
             roll: some(&cluster.roll),
+            rebuild: some(&cluster.rebuild),
+            protection: some(&cluster.protection),
+            quarantined: cluster.quarantined,
             instances: seen(answer).iter().map(InstanceJson::from).collect(),
             issues: finding::json(&answer.issues),
             hosts: answer.hosts.iter().map(hosts::HostJson::from).collect(),
@@ -263,9 +275,13 @@ pub fn list(clusters: &[Cluster]) -> String {
             cluster.masters.to_string(),
             cluster.instances.to_string(),
             moment(cluster.formed_unix_ms),
+            remarks(cluster)
+                .map(|(what, text)| format!("{}: {text}", what.to_lowercase()))
+                .collect::<Vec<_>>()
+                .join("; "),
         ]
     };
-    let header = ["CLUSTER", "STATE", "INCARNATION", "MASTERS", "INSTANCES", "FORMED"];
+    let header = ["CLUSTER", "STATE", "INCARNATION", "MASTERS", "INSTANCES", "FORMED", "NOTE"];
     table(header, clusters.iter().map(row).collect())
 }
 
@@ -292,9 +308,20 @@ fn heading(answer: &GetStatusResponse, seen: &[Seen]) -> String {
         count(seen.len(), "instance"),
         if answer.issues.is_empty() { "no issues".to_owned() } else { count(answer.issues.len(), "issue") },
     );
-    let under_way = [("Rotation", &cluster.rotation), ("Under way", &cluster.roll)];
-    let said = under_way.iter().filter(|(_, text)| !text.is_empty()).map(|(what, text)| format!("{what}: {text}\n"));
+    let said = remarks(&cluster).map(|(what, text)| format!("{what}: {text}\n"));
     format!("{line}{}", said.collect::<String>())
+}
+
+/// What is under way, who has protected it, and what an earlier life has left on hosts that were not there.
+fn remarks(cluster: &Cluster) -> impl Iterator<Item = (&'static str, String)> {
+    let all = [
+        ("Rotation", cluster.rotation.clone()),
+        ("Under way", cluster.roll.clone()),
+        ("Rebuild", cluster.rebuild.clone()),
+        ("Protected", cluster.protection.clone()),
+        ("Quarantined", cluster.quarantined.join(", ")),
+    ];
+    all.into_iter().filter(|(_, text)| !text.is_empty())
 }
 
 /// The master of each shard first: not the planned one but the one that is.

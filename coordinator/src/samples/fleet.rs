@@ -1,5 +1,7 @@
 //! A coordinator without sockets: its store is real, its hosts say what a test has them say.
 
+pub mod agents;
+
 use std::{collections::HashMap, sync::Arc};
 
 use muster_proto::{ClusterName, Generation, HostAssignment, HostName, OperationId, Spec, Tls, wire};

@@ -21,3 +21,20 @@ pub(super) fn read(limits: Option<wire::Limits>) -> Result<Limits> {
         cpus: cpus.map_err(|error| wrong("limits.cpu_hundredths", error))?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Limits, wire};
+
+    #[test]
+    fn limits_out_of_their_range_are_refused_by_name() {
+        let read = |memory_bytes, cpu_hundredths| {
+            let limits = Some(wire::Limits { memory_bytes, cpu_hundredths });
+            super::read(limits).map_err(|error| error.field)
+        };
+        assert_eq!(read(0, 0), Ok(Limits::default()));
+        assert_eq!(read(1, 0), Err("limits.memory_bytes".into()));
+        assert_eq!(read(1 << 30, 4), Err("limits.cpu_hundredths".into()));
+        assert_eq!(super::wire(Limits::default()), None);
+    }
+}

@@ -496,15 +496,3 @@ fn what_a_newer_agent_says_is_unknown_and_no_error() {
     assert_eq!(report.ports[0].1, PortUse::Unreadable);
     assert_eq!(report.server, Err("no server was reported".into()));
 }
-
-#[test]
-fn limits_out_of_their_range_are_refused_by_name() {
-    let read = |memory_bytes, cpu_hundredths| {
-        let limits = Some(wire::Limits { memory_bytes, cpu_hundredths });
-        super::limits::read(limits).map_err(|error| error.field)
-    };
-    assert_eq!(read(0, 0), Ok(Limits::default()));
-    assert_eq!(read(1, 0), Err("limits.memory_bytes".into()));
-    assert_eq!(read(1 << 30, 4), Err("limits.cpu_hundredths".into()));
-    assert_eq!(super::limits::wire(Limits::default()), None);
-}

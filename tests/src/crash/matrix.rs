@@ -50,9 +50,14 @@ impl Matrix {
         let began = Instant::now();
         let mut tally = Tally { seed: seed(), ..Tally::default() };
         let mut cases = Vec::new();
-        for scenario in &self.scenarios {
-            match self.points(*scenario) {
-                Ok(points) => cases.extend(fates(&points).map(|fate| (*scenario, fate))),
+        let listings: Vec<_> = thread::scope(|scope| {
+            let begun: Vec<_> =
+                self.scenarios.iter().map(|scenario| scope.spawn(|| (*scenario, self.points(*scenario)))).collect();
+            begun.into_iter().map(|listing| listing.join().expect("a panic is caught inside")).collect()
+        });
+        for (scenario, points) in listings {
+            match points {
+                Ok(points) => cases.extend(fates(&points).map(|fate| (scenario, fate))),
                 Err(story) => tally.failures.push(story),
             }
         }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use muster_proto::wire::{HostState, Operation, OperationState};
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::{Death, Fate, Killed, Who, oracle::Place};
 use crate::{Admin, Daemon, World, binaries};
@@ -30,6 +30,31 @@ pub enum Server {
     Fake,
     /// The system's.
     Real,
+}
+
+/// Why a call was not answered with yes.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    /// Of gRPC.
+    pub code: Code,
+    /// In words.
+    pub why: String,
+}
+
+impl Refusal {
+    /// The coordinator has said no. Otherwise it may not even have been heard, or has done it and its answer was lost.
+    pub fn is_no(&self) -> bool {
+        !matches!(
+            self.code,
+            Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal | Code::DeadlineExceeded
+        )
+    }
+}
+
+impl From<Refusal> for String {
+    fn from(Refusal { code, why }: Refusal) -> Self {
+        format!("{code:?}: {why}")
+    }
 }
 
 /// See the module.
@@ -178,16 +203,18 @@ impl Stage {
     pub fn call<T: Send + 'static>(
         &mut self,
         call: impl Future<Output = Result<T, Status>> + Send + 'static,
-    ) -> Result<T, String> {
+    ) -> Result<T, Refusal> {
         let task = self.admin.begin(async move { tokio::time::timeout(CALL, call).await });
         while !task.is_finished() {
             self.tend();
             thread::sleep(PAUSE);
         }
         match self.admin.run(task) {
-            Ok(Ok(answer)) => answer.map_err(|status| format!("{:?}: {}", status.code(), status.message())),
-            Ok(Err(_)) => Err(format!("no answer within {CALL:?}")),
-            Err(error) => Err(error.to_string()),
+            Ok(Ok(answer)) => {
+                answer.map_err(|status| Refusal { code: status.code(), why: status.message().to_owned() })
+            }
+            Ok(Err(_)) => Err(Refusal { code: Code::DeadlineExceeded, why: format!("no answer within {CALL:?}") }),
+            Err(error) => Err(Refusal { code: Code::Unknown, why: error.to_string() }),
         }
     }
 

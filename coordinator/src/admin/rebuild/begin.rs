@@ -150,12 +150,14 @@ impl Approval<'_> {
         self.keep(shared, visit, &record, next, superseded)
     }
 
-    /// What is done, in one sentence; the plan's hash stands for the rest.
+    /// What is done, in one sentence; the hash of its essence stands for the rest.
     fn sentence(&self) -> String {
         let (name, rebuild) = (&self.spec.parts().name, self.rebuild);
         let verb = if rebuild.undo { "undo the last rebuild of" } else { "rebuild" };
-        let directories = rebuild.doomed.len();
-        format!("{verb} cluster {name}: {directories} directories are set aside (plan {})", self.hash)
+        let (directories, essence) = (rebuild.doomed.len(), plan::essence(self.plan).to_string());
+        let (ends, begins) = (rebuild.incarnation, rebuild.becomes);
+        let what = format!("life {ends} ends, {directories} directories are set aside, life {begins} follows");
+        format!("{verb} cluster {name}: {what} (as {})", &essence[..12])
     }
 
     /// The life that will begin.
@@ -210,7 +212,7 @@ impl Approval<'_> {
             if let Some(open) = superseded {
                 write.gave_way(open, "CANCEL", &gave_way)?;
             }
-            let detail = format!("{}; operation {id}", self.sentence());
+            let detail = format!("{}; plan {}; operation {id}", self.sentence(), self.hash);
             write.audit(&visit.caller, &visit.from, "Admin/Apply", &detail)?;
             write.operation(&operation)?;
             write.rebuild(&kept)?;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use muster_proto::{
-    BusOffset, HostName, Incarnation, OperationId, Spec,
+    BusOffset, HostName, Incarnation, Port, Spec,
     convert::micros,
     failure::{Failure, Reason},
     wire,
@@ -20,7 +20,7 @@ use crate::{
     doomed,
     finding::Finding,
     keeper::Shared,
-    ledger::{ClusterRecord, unix_ms},
+    ledger::{ClusterRecord, LedgerError, unix_ms},
     loss,
     placement::{self, Placement, Site},
     plan::{self, Ingredients},
@@ -68,25 +68,25 @@ pub async fn plan(shared: &Arc<Shared>, request: wire::PlanRebuildRequest) -> Re
     let offered = planning::offered(shared, &draft.spec);
     findings.extend(preflight::judge(&draft.spec, &answers, &offered, &bars, draft.offset.get()));
     findings.extend(moved(shared, draft.back.as_ref()));
-    let live = live(shared);
-    let told = doomed::tell(&doomed::Scene {
-        record: &record,
-        spec: &draft.spec,
+    let away = away(shared, &record, draft.back.as_ref()).map_err(store_failed)?;
+    let in_place = in_place(&record, draft.becomes);
+    let question = doomed::Question {
+        blueprint: &record.blueprint,
+        spec: &record.spec,
+        next: &draft.spec,
         becomes: draft.becomes,
-        back: draft.back.as_ref(),
         fenced: &fenced,
-        live: &live,
+        away: &away,
         even_if_serving: request.even_if_serving,
-        offset: draft.offset,
-        appraised: &appraised,
-        trash: &trash,
+        undo: draft.back.as_ref().map(|blueprint| doomed::Undo { blueprint, trash: &trash, in_place: &in_place }),
+        bus_offset: draft.offset.get(),
         server: server.as_ref().map(|server| server.version),
-    });
-    findings.extend(told.findings);
+        supersedes,
+        appraisals: &appraised,
+    };
+    findings.extend(doomed::findings(&question));
     findings.sort();
     findings.dedup();
-    let supersedes = supersedes.map(|id: OperationId| id.to_string()).unwrap_or_default();
-    let rebuild = wire::RebuildPlan { supersedes, ..told.plan };
     let facts = facts(shared, &draft.spec);
     let sites = shared.inventory().sites();
     let losses = loss::losses(&draft.placement);
@@ -99,7 +99,7 @@ pub async fn plan(shared: &Arc<Shared>, request: wire::PlanRebuildRequest) -> Re
         advice: loss::advice(&draft.spec, &sites, &losses).filter(|_| draft.back.is_none()),
         now_ms: unix_ms(),
         preflight_micros,
-        rebuild: Some(rebuild),
+        rebuild: Some(doomed::plan(&question)),
     });
     shared.ledger.write(|write| write.plan(&made)).map_err(store_failed)?;
     Ok(wire::PlanResponse { plan: Some(made), existing: None })
@@ -131,10 +131,14 @@ fn undone(shared: &Shared, record: &ClusterRecord, request: &wire::PlanRebuildRe
     Ok(Draft {
         spec: ended.life.spec.clone(),
         becomes: back.incarnation,
-        placement: placement::of(&back),
+        placement: doomed::placement(&back).ok_or_else(|| store_failed(damaged(&back)))?,
         offset: offset_of(&back),
         back: Some(back),
     })
+}
+
+fn damaged(back: &Blueprint) -> LedgerError {
+    LedgerError::Damaged(format!("the blueprint of life {} of {}", back.incarnation, back.cluster))
 }
 
 fn drafted(
@@ -152,7 +156,8 @@ fn drafted(
         let message = format!("the spec is of cluster {}, and what is to be rebuilt is {name}", spec.parts().name);
         return Err(Failure::new(Reason::SpecRefused, message).hint("give it the file of this cluster"));
     }
-    let spec = doomed::without(&spec, fenced).map_err(|why| Failure::new(Reason::SpecRefused, why))?;
+    let spec = doomed::without(&spec, fenced)
+        .map_err(|error| Failure::new(Reason::SpecRefused, format!("without the fenced hosts: {error}")))?;
     let sites: BTreeMap<HostName, Site> = shared.inventory().sites();
     let placement = placement::place(&spec, &sites)?;
     let lives = shared.ledger.lives(record.blueprint.cluster_id).map_err(store_failed)?;
@@ -183,10 +188,23 @@ async fn rummaged(
     shared.rummage(hosts, Some(record.blueprint.cluster_id)).await
 }
 
-fn live(shared: &Shared) -> BTreeSet<HostName> {
+/// Why hosts are not there, of those that have something of either life.
+fn away(
+    shared: &Shared,
+    record: &ClusterRecord,
+    back: Option<&Blueprint>,
+) -> Result<BTreeMap<HostName, String>, LedgerError> {
+    let returning = back.map(Blueprint::hosts).unwrap_or_default();
+    let hosts: BTreeSet<_> = record.blueprint.hosts().into_iter().chain(returning).collect();
+    let bars = shared.bars()?;
     let inventory = shared.inventory();
-    let live = inventory.hosts().iter().filter(|(_, host)| inventory.live(host));
-    live.map(|(name, _)| name.clone()).collect()
+    Ok(hosts.into_iter().filter_map(|host| Some((host.clone(), inventory.away(&host, &bars)?))).collect())
+}
+
+/// Where directories of a life may still be in place: it was on its way out, and not all of it was set aside.
+fn in_place(record: &ClusterRecord, life: Incarnation) -> BTreeSet<(HostName, Port)> {
+    let left = record.remnants.iter().filter(|remnant| remnant.former.incarnation == life);
+    left.map(|remnant| (remnant.host.clone(), remnant.port)).collect()
 }
 
 fn facts(shared: &Shared, spec: &Spec) -> BTreeMap<HostName, BTreeMap<String, String>> {

@@ -252,3 +252,123 @@ fn what_cannot_be_about_trust_is_refused() {
           error: invalid value 'Prod' for '<NAME>': "Prod" is no name of a context: 1-63 of a-z, 0-9, '.', '_' and '-'
     "#]].assert_eq(&said);
 }
+
+#[test]
+fn commands_about_rebuilding_are_read() {
+    let cluster = || "orders".parse::<ClusterName>().unwrap();
+    let rebuild = || Rebuild {
+        cluster: cluster(),
+        file: None,
+        fence_missing: vec![],
+        undo: false,
+        even_if_serving: false,
+        dry_run: false,
+        confirm: None,
+    };
+    let id = "6f1c2a34-8d1e-4b52-9f3a-0c5d7e9b1a2f";
+    let list = |cluster| Command::Trash(Trash { command: None, cluster });
+    let cases = [
+        ("muster rebuild orders".to_owned(), Command::Rebuild(rebuild())),
+        (
+            "muster rebuild orders --undo --dry-run".into(),
+            Command::Rebuild(Rebuild { undo: true, dry_run: true, ..rebuild() }),
+        ),
+        (
+            "muster rebuild orders --file a.toml --fence-missing h1 --fence-missing h2 --even-if-serving --confirm x"
+                .into(),
+            Command::Rebuild(Rebuild {
+                file: Some("a.toml".into()),
+                fence_missing: ["h1", "h2"].map(|host| host.parse().unwrap()).into(),
+                even_if_serving: true,
+                confirm: Some("x".into()),
+                ..rebuild()
+            }),
+        ),
+        ("muster trash".into(), list(None)),
+        ("muster trash orders".into(), list(Some(cluster()))),
+        (
+            format!("muster trash purge --cluster-id {id} --incarnation 1 --host h1 --confirm orders"),
+            Command::Trash(Trash {
+                command: Some(TrashCommand::Purge(Purge {
+                    cluster_id: id.parse().unwrap(),
+                    incarnation: Some(1),
+                    host: "h1".parse().ok(),
+                    confirm: Some("orders".into()),
+                })),
+                cluster: None,
+            }),
+        ),
+        ("muster protect orders".into(), Command::Protect { cluster: cluster() }),
+        ("muster unprotect orders".into(), Command::Unprotect { cluster: cluster() }),
+    ];
+    for (line, expected) in cases {
+        assert_eq!(parse(&line).unwrap().command, expected, "{line}");
+    }
+    let meant = |line: &str| match parse(line).unwrap().command {
+        Command::Trash(trash) => trash.meant(),
+        other => panic!("{other:?}"),
+    };
+    let named = |name: &str| Some(TrashCommand::List { cluster: name.parse().ok() });
+    assert_eq!(meant("muster trash"), Some(TrashCommand::List { cluster: None }));
+    assert_eq!(meant("muster trash orders"), named("orders"));
+    assert_eq!(meant("muster trash list purge"), named("purge"));
+    assert_eq!(meant("muster trash orders list"), None);
+    assert_eq!(parse("muster trash --output json orders").unwrap().output, Format::Json);
+}
+
+#[test]
+fn what_cannot_be_about_rebuilding_is_refused() {
+    let cases = [
+        "muster rebuild",
+        "muster rebuild orders --undo --file a.toml",
+        "muster rebuild orders --undo --fence-missing h1",
+        "muster rebuild orders --dry-run --confirm orders",
+        "muster trash purge",
+        "muster trash purge --cluster-id orders",
+        "muster trash purge --cluster-id 6f1c2a34-8d1e-4b52-9f3a-0c5d7e9b1a2f --incarnation 0",
+        "muster protect",
+    ];
+    let said: String = cases.iter().map(|line| format!("{line}\n  {}\n", parse(line).unwrap_err())).collect();
+    expect![[r#"
+        muster rebuild
+          error: the following required arguments were not provided:
+        muster rebuild orders --undo --file a.toml
+          error: the argument '--undo' cannot be used with '--file <SPEC>'
+        muster rebuild orders --undo --fence-missing h1
+          error: the argument '--undo' cannot be used with '--fence-missing <HOST>'
+        muster rebuild orders --dry-run --confirm orders
+          error: the argument '--dry-run' cannot be used with '--confirm <CLUSTER>'
+        muster trash purge
+          error: the following required arguments were not provided:
+        muster trash purge --cluster-id orders
+          error: invalid value 'orders' for '--cluster-id <ID>': invalid character: found `o` at 0
+        muster trash purge --cluster-id 6f1c2a34-8d1e-4b52-9f3a-0c5d7e9b1a2f --incarnation 0
+          error: invalid value '0' for '--incarnation <N>': 0 is not in 1..18446744073709551615
+        muster protect
+          error: the following required arguments were not provided:
+    "#]]
+    .assert_eq(&said);
+}
+
+/// Whoever has read it can say what becomes of his data.
+#[test]
+fn the_help_of_rebuild_says_what_becomes_of_the_data() {
+    let help = Args::command().find_subcommand_mut("rebuild").unwrap().render_long_help().to_string();
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for said in [
+        "Nothing is deleted",
+        "<base_dir>/.trash/",
+        "168 (7 days)",
+        "no keys at all",
+        "point of no return",
+        "muster op cancel ID",
+        "muster op pause|resume ID",
+        "node timeout has passed",
+        "with their passwords",
+        "the data ends when the server is stopped",
+        "--undo once more brings that back",
+        "EXIT CODES",
+    ] {
+        assert!(help.contains(said), "{said} is not said: {help}");
+    }
+}

@@ -212,6 +212,9 @@ fn a_status_is_a_document() {
           "state": "formed",
           "rotation": null,
           "roll": null,
+          "rebuild": null,
+          "protection": null,
+          "quarantined": [],
           "instances": [
             {
               "host": "server1",
@@ -285,9 +288,32 @@ fn a_status_is_a_document() {
 #[test]
 fn clusters_are_a_table() {
     expect![[r#"
-        CLUSTER  STATE   INCARNATION  MASTERS  INSTANCES  FORMED
+        CLUSTER  STATE   INCARNATION  MASTERS  INSTANCES  FORMED                NOTE
         orders   formed  1            3        6          2026-11-22T22:00:02Z
     "#]]
     .assert_eq(&list(&[healthy().cluster.unwrap()]));
     assert_eq!(list(&[]), "No clusters yet. Form one: muster bootstrap cluster.toml\n");
+}
+
+#[test]
+fn a_rebuild_a_protection_and_what_is_in_quarantine_are_said_with_the_cluster() {
+    let mut answer = healthy();
+    let cluster = answer.cluster.as_mut().unwrap();
+    cluster.state = "rebuilding".into();
+    cluster.rebuild = "FENCE: server2:7004 still runs".into();
+    cluster.protection = "it may not be rebuilt, said user alice, 2026-11-22 22:00 UTC".into();
+    cluster.quarantined = vec!["server3:7006 (life 1)".into(), "server3:7007 (life 1)".into()];
+    expect![[r#"
+        Cluster orders: rebuilding, incarnation 1, 6 of 6 instances running, no issues
+        Rebuild: FENCE: server2:7004 still runs
+        Protected: it may not be rebuilt, said user alice, 2026-11-22 22:00 UTC
+        Quarantined: server3:7006 (life 1), server3:7007 (life 1)"#]]
+    .assert_eq(text(&answer).split("\n\n").next().unwrap());
+    expect![[r#"
+        CLUSTER  STATE       INCARNATION  MASTERS  INSTANCES  FORMED                NOTE
+        orders   rebuilding  1            3        6          2026-11-22T22:00:02Z  rebuild: FENCE: server2:7004 still runs; protected: it may not be rebuilt, said user alice, 2026-11-22 22:00 UTC; quarantined: server3:7006 (life 1), server3:7007 (life 1)
+    "#]].assert_eq(&list(&[answer.cluster.clone().unwrap()]));
+    let json = serde_json::to_value(StatusJson::from(&answer)).unwrap();
+    assert_eq!(json["quarantined"][1], "server3:7007 (life 1)");
+    assert_eq!(json["rebuild"], "FENCE: server2:7004 still runs");
 }

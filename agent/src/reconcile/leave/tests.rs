@@ -1,0 +1,143 @@
+//! Lives that have ended, and lives that come back.
+
+use super::super::tests::{Beside, NOW, everywhere, former, leaving, rules, step, world};
+use super::*;
+use crate::{
+    reconcile::Seen,
+    samples::{id, stamp},
+};
+use muster_proto::{ClusterId, Incarnation, InstanceAssignment, Life};
+
+#[test]
+fn only_a_former_life_of_this_cluster_is_wiped_with_a_permit_where_nothing_runs_and_something_else_is_wanted() {
+    everywhere(|world, verdict| {
+        let may = world.directory.0 == "former"
+            && world.process.1 == ProcessSeen::None
+            && [Want::Prepared, Want::Running, Want::Retired].contains(&world.want);
+        let wipes = may && world.beside == Beside::Permitted;
+        let asks = may && world.beside != Beside::Permitted;
+        (step(verdict) == "WIPE") == wipes
+            && (verdict.asks.as_ref() == Some(&leaving())) == asks
+            && verdict.asks.is_some() == asks
+            && (!asks || (verdict.state == InstanceState::Stopped && !verdict.converged()))
+    });
+}
+
+#[test]
+fn a_former_life_never_goes_on_whatever_is_wanted() {
+    everywhere(|world, verdict| {
+        let ours = matches!(world.process.1, ProcessSeen::Ours { .. });
+        let leaves = world.directory.0 == "former" && world.want != Want::SetAside && ours;
+        !leaves || verdict.state == InstanceState::Stopping
+    });
+}
+
+#[test]
+fn a_directory_is_put_back_only_into_a_free_place_and_then_never_made() {
+    everywhere(|world, verdict| {
+        let may = world.directory.1 == Directory::Free
+            && world.process.1 == ProcessSeen::None
+            && [Want::Prepared, Want::Running].contains(&world.want);
+        let restores = may && world.beside == Beside::Restore;
+        (step(verdict) == "RESTORE") == restores && (!may || world.beside != Beside::Missing || verdict.step.is_none())
+    });
+    let missing = world(Want::Running, false, "free", "none");
+    let missing = super::super::tests::World { beside: Beside::Missing, ..missing }.judge();
+    assert_eq!(missing, Verdict::blocked("its directory of life 1 cannot be put back: it is not in the trash"));
+}
+
+/// What was restored carries its latch while the assignment has not been proved again.
+#[test]
+fn what_was_put_back_is_started_as_if_it_had_never_been_away() {
+    for beside in [Beside::Restore, Beside::Missing] {
+        let world = super::super::tests::World { beside, ..world(Want::Running, false, "latched", "none") };
+        assert_eq!(step(&world.judge()), "START");
+    }
+}
+
+#[test]
+fn a_stamp_that_differs_from_the_formers_in_anything_is_not_touched() {
+    type Change = fn(&mut Stamp);
+    let changes: [(&str, Change); 5] = [
+        ("cluster", |stamp| stamp.cluster_id = ClusterId(uuid::Uuid::max())),
+        ("incarnation", |stamp| stamp.incarnation = Incarnation(6)),
+        ("life", |stamp| stamp.life = Life(6)),
+        ("node", |stamp| stamp.node_id = id(6)),
+        ("port", |stamp| stamp.port = crate::samples::port(7001)),
+    ];
+    for want in [Want::Prepared, Want::Running, Want::Retired] {
+        let world = world(want, false, "former", "none");
+        let judge = |stamp| world.judge_seen(Seen { directory: Directory::Stamped(stamp), ..world.seen() }, &rules());
+        let unformed = judge(Stamp { formed: false, ..leaving().stamp });
+        assert!(unformed.asks.is_some(), "formed or not");
+        for (what, change) in changes {
+            let mut stamp = leaving().stamp;
+            change(&mut stamp);
+            let verdict = judge(stamp);
+            assert_eq!((&verdict.step, &verdict.asks), (&None, &None), "{what}");
+            // Whose cluster is not this one's is nothing of what was retired.
+            let absent = want == Want::Retired && what == "cluster";
+            let state = if absent { InstanceState::Absent } else { InstanceState::Blocked };
+            assert_eq!(verdict.state, state, "{what} {want:?}: {verdict:?}");
+        }
+    }
+}
+
+#[test]
+fn without_formers_nothing_leaves() {
+    for want in [Want::Prepared, Want::Running, Want::Stopped, Want::Retired] {
+        for process in ["none", "ours"] {
+            let world = world(want, false, "former", process);
+            let verdict = world.judge_changed(world.seen(), &rules(), |instance| instance.formers.clear());
+            assert_eq!((&verdict.step, &verdict.asks), (&None, &None), "{want:?} {process}");
+        }
+    }
+}
+
+/// The assigned life is nobody's former, whoever says so; what is retired is named by one.
+#[test]
+fn the_assigned_life_stays() {
+    let own = |instance: &mut InstanceAssignment| {
+        let (incarnation, life, node_id) = (Incarnation(1), instance.life, instance.node_id);
+        instance.formers = vec![muster_proto::Former { incarnation, life, node_id, ..former() }];
+    };
+    let running = world(Want::Running, false, "ours", "none");
+    assert_eq!(step(&running.judge_changed(running.seen(), &rules(), own)), "START");
+    let retired = world(Want::Retired, false, "ours", "none");
+    let verdict = retired.judge_changed(retired.seen(), &rules(), own);
+    assert_eq!(verdict.asks.map(|asks| asks.stamp), Some(stamp()));
+}
+
+#[test]
+fn a_permit_for_something_else_is_of_no_use() {
+    let world = world(Want::Running, false, "former", "none");
+    let changes: [fn(&mut Leaving); 3] = [
+        |leaving| leaving.new_life = Life(9),
+        |leaving| leaving.operation = muster_proto::OperationId(uuid::Uuid::max()),
+        |leaving| leaving.stamp.life = Life(9),
+    ];
+    for change in changes {
+        let mut other = leaving();
+        change(&mut other);
+        let verdict = world.judge_seen(Seen { granted: Some(other), ..world.seen() }, &rules());
+        assert_eq!((&verdict.step, &verdict.asks), (&None, &Some(leaving())));
+    }
+}
+
+#[test]
+fn a_wipe_that_failed_is_asked_for_again_in_its_time_and_says_why_all_along() {
+    let world = world(Want::Running, false, "former", "none");
+    let with = |granted, due| {
+        let failed = Some(("its lock is held".to_owned(), due));
+        world.judge_seen(Seen { granted, failed, ..world.seen() }, &rules())
+    };
+    let later = NOW + Duration::from_secs(2);
+    let early = with(None, later);
+    assert_eq!((&early.asks, early.wake), (&None, Some(later)));
+    assert_eq!(early.reason, "waits for a permit to set life 7 aside; what failed here last: its lock is held");
+    let (asks, acts) = (with(None, NOW), with(Some(leaving()), NOW));
+    assert_eq!((step(&acts), &asks.asks), ("WIPE", &Some(leaving())));
+    for verdict in [asks, acts] {
+        assert_eq!((verdict.state, &verdict.reason), (early.state, &early.reason), "nothing new to write down");
+    }
+}

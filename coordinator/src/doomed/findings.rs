@@ -1,0 +1,117 @@
+//! What speaks against a rebuild, of what the instances hold and who uses them.
+
+use std::{cmp::Reverse, collections::BTreeMap};
+
+use muster_proto::{HostName, Member, Port, wire};
+
+use super::{Appraisals, Question, appraised, fence, returns, words};
+use crate::{blueprint::Blueprint, finding::Finding};
+
+/// More instances than this are said as a number.
+const SHOWN: usize = 5;
+/// What a directory keeps, the least first.
+const KEEPS: [&str; 3] = ["nothing", "snapshots", "append-only file"];
+
+/// Everything that the operator should know, or that stops it; the worst first.
+pub fn findings(of: &Question) -> Vec<Finding> {
+    let mut findings = fence::findings(of);
+    findings.extend(serving(of));
+    findings.extend(keeps_nothing(of));
+    findings.extend(not_appraised(of));
+    findings.extend(of.undo.as_ref().and_then(returns::incomplete));
+    findings.sort();
+    findings
+}
+
+/// Who is written to, as a sentence; none when nobody is, or nobody knows. What a replica takes comes from its master.
+pub fn writes(blueprint: &Blueprint, appraisals: &Appraisals) -> Option<String> {
+    let rate = |member: &Member| {
+        let found = appraised(member, appraisals).ok()?;
+        let counts = found.role() == wire::Role::Master && found.writes_millihertz > 0;
+        counts.then(|| (Reverse(found.writes_millihertz), member.name()))
+    };
+    let mut written: Vec<_> = blueprint.members.iter().filter_map(rate).collect();
+    written.sort();
+    if written.is_empty() {
+        return None;
+    }
+    let one = |(Reverse(rate), name): &(Reverse<u64>, String)| format!("{name} ({})", words::rate(*rate));
+    let shown: Vec<_> = written.iter().take(SHOWN).map(one).collect();
+    let more = match written.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        1 => " and 1 more".to_owned(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!("clients write to {}{more}", shown.join(", ")))
+}
+
+fn serving(of: &Question) -> Option<Finding> {
+    let (cluster, sentence) = (&of.blueprint.cluster, writes(of.blueprint, of.appraisals)?);
+    if of.even_if_serving {
+        let message = format!("{sentence}; they get errors from the first step on, and see nothing of this afterwards");
+        return Some(Finding::warning("CLIENTS_WRITE", "clients", message));
+    }
+    let undo = if of.undo.is_some() { " --undo" } else { "" };
+    let cure = format!("stop the writers, or say that you mean it: muster rebuild {cluster}{undo} --even-if-serving");
+    Some(Finding::fatal("CLIENTS_WRITE", "clients", sentence).cure(cure))
+}
+
+fn keeps_nothing(of: &Question) -> Option<Finding> {
+    let nothing = of.blueprint.members.iter().filter(|member| {
+        let found = appraised(member, of.appraisals);
+        found.is_ok_and(|found| found.keeps == KEEPS[0] && (found.keys > 0 || !found.error.is_empty()))
+    });
+    let nothing: Vec<_> = nothing.map(|member| (&member.host, member.port)).collect();
+    if nothing.is_empty() {
+        return None;
+    }
+    let whole = nothing.len() == of.blueprint.members.len();
+    let back = if whole { "an undo brings back an empty cluster" } else { "an undo brings them back empty" };
+    let message = format!("the directories of {} keep nothing of the data: {back}", words::places(nothing));
+    let cure = "where the data matters: redis-cli BGSAVE on each of the masters just before; a server that is put back \
+                loads what that has written";
+    Some(Finding::warning("KEEPS_NOTHING", "data", message).cure(cure))
+}
+
+/// One for each host and reason. Hosts that are not there are named elsewhere.
+fn not_appraised(of: &Question) -> Vec<Finding> {
+    let mut reasons: BTreeMap<(&HostName, String), Vec<Port>> = BTreeMap::new();
+    let here = |member: &&Member| !of.fenced.contains(&member.host) && !of.away.contains_key(&member.host);
+    for member in of.blueprint.members.iter().filter(here) {
+        let why = match appraised(member, of.appraisals) {
+            Err(why) => why,
+            Ok(found) if !found.error.is_empty() => found.error.clone(),
+            Ok(_) => continue,
+        };
+        reasons.entry((&member.host, why)).or_default().push(member.port);
+    }
+    let finding = |((host, why), ports): ((&HostName, String), Vec<Port>)| {
+        let ports = words::runs(ports);
+        let message = format!("what {host} ({ports}) holds, and whether clients write to it, is not known: {why}");
+        Finding::warning("NOT_APPRAISED", format!("ports {ports}"), message)
+            .on(host)
+            .cure(format!("muster status {}", of.blueprint.cluster))
+    };
+    reasons.into_iter().map(finding).collect()
+}
+
+/// What an instance holds now that would not come back as it would have when the plan was made, or that was not there
+/// then, as a sentence.
+pub fn keeps_less(plan: &wire::RebuildPlan, now: &Appraisals) -> Option<String> {
+    let rank = |keeps: &str| KEEPS.iter().position(|word| *word == keeps);
+    plan.doomed.iter().find_map(|planned| {
+        let host: HostName = planned.host.parse().ok()?;
+        let appraisal = now.get(&host)?.as_ref().ok()?;
+        let found = appraisal.instances.iter().find(|found| found.port == planned.port)?;
+        let name = format!("{}:{}", planned.host, planned.port);
+        if let (Some(before), Some(after)) = (rank(&planned.keeps), rank(&found.keeps))
+            && after < before
+        {
+            return Some(format!("the directory of {name} kept {}, and keeps {} now", planned.keeps, found.keeps));
+        }
+        // Whoever has approved it while clients write knows that the figures move.
+        let was_empty = planned.error.is_empty() && planned.keys == 0 && !plan.even_if_serving;
+        let filled = was_empty && found.error.is_empty() && found.keys > 0;
+        filled.then(|| format!("{name} held no keys, and holds {} now", found.keys))
+    })
+}
