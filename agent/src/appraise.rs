@@ -72,7 +72,7 @@ async fn ask(
     let running = |key: &str| config.get(key).map_or("", String::as_str);
     Ok(wire::Appraised {
         keys: keys(&info),
-        clients: others(&clients),
+        clients: others(&clients, logins),
         writes_millihertz: writes.millihertz(),
         last_save_unix_ms: number(&info, "rdb_last_save_time")?.saturating_mul(1000),
         role: match info.field("role") {
@@ -109,10 +109,12 @@ fn keys(info: &Info) -> u64 {
 
 /// Clients of CLIENT LIST that are somebody's: neither replicas (`S`) nor the master (`M`), nor come through the unix
 /// socket (`U`), as only we do, nor logged in as we do.
-fn others(list: &str) -> u32 {
+fn others(list: &str, logins: &[Login]) -> u32 {
     let somebodys = |line: &&str| {
         let value = |key: &str| line.split(' ').find_map(|word| word.strip_prefix(key)).unwrap_or_default();
-        !line.trim().is_empty() && !value("flags=").contains(['S', 'M', 'U']) && value("user=") != "muster-admin"
+        !line.trim().is_empty()
+            && !value("flags=").contains(['S', 'M', 'U'])
+            && !logins.iter().any(|login| login.user == value("user="))
     };
     u32::try_from(list.lines().filter(somebodys).count()).unwrap_or(u32::MAX)
 }

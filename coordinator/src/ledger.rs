@@ -85,7 +85,8 @@ pub enum LedgerError {
     Credentials(#[source] CredentialsError),
     /// Written by another version, or changed by hand.
     #[error(
-        "the store says that its schema is {found}, and this version of Muster reads {SCHEMA_BEFORE} and {SCHEMA_VERSION}"
+        "the store says that its schema is {found}, and this version of Muster reads {SCHEMA_BEFORE} and \
+         {SCHEMA_VERSION}"
     )]
     Version {
         /// What it says.

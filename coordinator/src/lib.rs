@@ -3,7 +3,8 @@
 //! The whole program is one sentence: **inventory → plan → execute → report**. What is, as agents last said; what to do
 //! about it; do it, which means tell the agents; say it. Only [`ledger`], [`link`], [`admin`], [`execute`] and the CLI
 //! touch the world; [`placement`], [`lint`], [`loss`], [`preflight`], [`plan`], [`blueprint`], [`formation`],
-//! [`rolling`], [`rebuild`], [`reconcile`], [`doomed`], [`estranged`], [`check`] and [`status`] are functions of values.
+//! [`rolling`], [`rebuild`], [`reconcile`], [`doomed`], [`estranged`], [`check`] and [`status`] are functions of
+//! values.
 //!
 //! The coordinator never speaks to a redis-server and touches no disk but its own store. Losing it changes nothing for
 //! data or clients.

@@ -1,9 +1,9 @@
 //! A rebuild: one life of a cluster ends, and another begins, or comes back.
 //!
 //! Durable are the [`Stage`], the life that will begin, and where directories of ended lives may still be
-//! ([`Remnant`]). The phase, what it waits for and what comes next are computed from these and from what was last heard,
-//! as in [`formation`]. The one step that cannot be taken back is [`cross`]: only [`Phase::Fenced`] leads to it, which
-//! nothing but the reports of all hosts make, that nothing runs there any more.
+//! ([`Remnant`]). The phase, what it waits for and what comes next are computed from these and from what was heard
+//! last, as in [`formation`]. The one step that cannot be taken back is [`cross`]: only [`Phase::Fenced`] leads to it,
+//! which nothing but the reports of all hosts make, that nothing runs there any more.
 //!
 //! An undo is a rebuild whose next life has been before. A function of values throughout.
 

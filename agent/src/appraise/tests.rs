@@ -30,6 +30,8 @@ fn clients_are_those_that_are_not_musters() {
     let line =
         |flags: &str, user: &str| format!("id=7 addr=127.0.0.1:1 name= flags={flags} db=0 user={user} cmd=get\n");
     let list = |clients: &[(&str, &str)]| clients.iter().map(|(flags, user)| line(flags, user)).collect::<String>();
+    let admin = Login { user: "muster-admin".into(), password: muster_proto::Secret::new("x") };
+    let others = |list: &str| others(list, std::slice::from_ref(&admin));
     assert_eq!(others(""), 0);
     assert_eq!(others("\n"), 0);
     assert_eq!(others(&list(&[("N", "default"), ("b", "app"), ("P", "default"), ("x", "default")])), 4);

@@ -1,5 +1,5 @@
-//! What is to leave: a server that is stopped, a bootstrap that is called off, the former life of a rebuilt cluster; and
-//! what comes back.
+//! What is to leave: a server that is stopped, a bootstrap that is called off, the former life of a rebuilt cluster;
+//! and what comes back.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Servers that have been a cluster before: their roles are their own, wherever failovers have put them. They must agree
-//! with each other, and serve everything, but need not look like the blueprint.
+//! Servers that have been a cluster before: their roles are their own, wherever failovers have put them. They must
+//! agree with each other, and serve everything, but need not look like the blueprint.
 
 use std::collections::BTreeMap;
 

@@ -76,6 +76,8 @@ impl Keeper {
         };
         let message = format!("{masters} masters take writes, {done} nodes agree, every replica is in sync{left}");
         let (after, rebuilt) = (next.clone(), record.rebuild.is_some());
+        // Agents have forgotten whom they were told to lead an earlier life.
+        self.led.retain(|(cluster, _), _| *cluster != record.blueprint.cluster);
         let detail = format!(
             "operation {}: life {} of {} is formed: {message}",
             operation.id, record.blueprint.incarnation, record.blueprint.cluster

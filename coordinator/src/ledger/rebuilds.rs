@@ -204,7 +204,8 @@ impl Write<'_> {
             ],
         )?;
         let changed = self.0.execute(
-            "UPDATE clusters SET spec = ?2, blueprint = ?3, goal = ?4, formed_ms = NULL, operation = ?5 WHERE name = ?1",
+            "UPDATE clusters SET spec = ?2, blueprint = ?3, goal = ?4, formed_ms = NULL, operation = ?5 \
+             WHERE name = ?1",
             params![
                 cluster.as_str(),
                 wire::Spec::from(&crossed.spec).encode_to_vec(),

@@ -30,6 +30,7 @@ struct Made {
     advice: Option<String>,
     now_ms: u64,
     preflight_micros: u64,
+    rebuild: Option<wire::RebuildPlan>,
 }
 
 fn good() -> Made {
@@ -44,6 +45,7 @@ fn good() -> Made {
         advice: None,
         now_ms: 1_000_000,
         preflight_micros: 5,
+        rebuild: None,
     }
 }
 

@@ -13,9 +13,16 @@ fn said(status: &InstanceStatus) -> (String, bool) {
     (why, status.state == InstanceState::Blocked)
 }
 
-/// Why an instance is not proved to be stopped.
+/// Why an instance is not proved to be stopped. Somebody's own server in its directory, or at its port, is none of ours,
+/// and would be in the way all the same.
 fn unstopped(status: &InstanceStatus) -> Option<(String, bool)> {
-    (status.state != InstanceState::Stopped).then(|| said(status))
+    if status.state != InstanceState::Stopped {
+        return Some(said(status));
+    }
+    (status.account.standing == "foreign").then(|| {
+        let evidence = status.account.evidence.join("; ");
+        (format!("a server that Muster has not started is in its directory or at its port: {evidence}"), true)
+    })
 }
 
 /// Those whose processes are not proved to be gone. Hosts that it is done without are not waited for.

@@ -78,6 +78,9 @@ fn a_fence_is_passed_only_when_everybody_is_heard_and_stopped() {
         let mut unheard = stopped.clone();
         unheard.instances.remove(&member.node_id);
         assert_eq!(phase(&record, &unheard).unsettled().len(), 1, "nothing is concluded of what is not reported");
+        let mut strange = stopped.clone();
+        strange.instances.get_mut(&member.node_id).unwrap().account.standing = "foreign".into();
+        assert!(phase(&record, &strange).unsettled()[0].stuck, "somebody's own server is for somebody to stop");
         let mut silent = stopped.clone();
         silent.silent.insert(member.host.clone(), "away".into());
         assert_eq!(phase(&record, &silent).word(), "FENCE");
