@@ -446,9 +446,13 @@ fn give(fd: BorrowedFd<'_>, access: Access) -> io::Result<()> {
     Ok(rustix::fs::fchmod(fd, Mode::from(access.mode))?)
 }
 
-/// A file by what it is for: the names of records are those of ports.
+/// A file by what it is for: records and notes are called after ports and lives.
 fn kind_of(name: &str) -> &str {
-    name.trim_start_matches(|letter: char| letter.is_ascii_digit() || letter == '.')
+    match name.strip_suffix(".json") {
+        Some(port) if port.parse::<u16>().is_ok() => "record",
+        Some(life) if life.contains("-life") => "note",
+        _ => name,
+    }
 }
 
 fn rename_to_free(from: &Tree, name: &str, to: &Tree, new_name: &str) -> io::Result<()> {

@@ -13,8 +13,10 @@ use tonic::{Code, Status};
 use super::{Death, Fate, Killed, Who, oracle::Place};
 use crate::{Admin, Daemon, World, binaries};
 
-/// Between two looks.
+/// Between two looks whether somebody has come to his point.
 const PAUSE: Duration = Duration::from_millis(5);
+/// Between two looks at what comes of it.
+const LOOK: Duration = Duration::from_millis(25);
 /// Most that anything here may take.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Most that one call may take.
@@ -230,7 +232,11 @@ impl Stage {
             if began.elapsed() > PATIENCE {
                 return Err(format!("waited {PATIENCE:?} for this: {what}. Last: {reason}"));
             }
-            thread::sleep(PAUSE);
+            let looked = Instant::now();
+            while looked.elapsed() < LOOK {
+                self.tend();
+                thread::sleep(PAUSE);
+            }
         }
     }
 
