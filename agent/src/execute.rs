@@ -82,6 +82,35 @@ pub struct Tools {
 /// Performs one step on files and processes. Blocks for some synced writes at most; signals are the keeper's, which has
 /// the process.
 pub fn perform(step: &Step, dir: &InstanceDir, tools: &Tools) -> Result<Done, StepError> {
+    crash::anew();
+    crash::doing(word(step));
+    crash::point_of("agent.step.before");
+    let done = act(step, dir, tools)?;
+    if crash::twice() {
+        // The second time may fail, as a server that runs cannot be started; and must not harm what the first has done.
+        // A wipe is not among these: its right is used up, so that there is no second time.
+        let again = act(step, dir, tools);
+        tracing::info!(port = %dir.port(), step = word(step), ?again, "performed twice");
+    }
+    crash::point_of("agent.step.after");
+    Ok(done)
+}
+
+fn word(step: &Step) -> &'static str {
+    match step {
+        Step::Prepare { .. } => "prepare",
+        Step::Start { .. } => "start",
+        Step::Adjust { .. } => "adjust",
+        Step::Stop => "stop",
+        Step::Kill => "kill",
+        Step::Latch { .. } => "latch",
+        Step::SetAside { .. } => "set-aside",
+        Step::Wipe { .. } => "wipe",
+        Step::Restore { .. } => "restore",
+    }
+}
+
+fn act(step: &Step, dir: &InstanceDir, tools: &Tools) -> Result<Done, StepError> {
     let write = |path: PathBuf| move |error| StepError::Write(path, error);
     match step {
         Step::Prepare { stamp, files } => {
@@ -136,7 +165,14 @@ fn nobody_in(dir: &InstanceDir) -> Result<(), StepError> {
 pub async fn carry_out(step: Step, right: Option<Wipe>, dir: InstanceDir, tools: Tools) -> Result<Done, StepError> {
     let (files, place) = (step.clone(), dir.clone());
     let written = tokio::task::spawn_blocking(move || match (&files, right) {
-        (Step::Wipe { .. }, Some(right)) => wipe(right, &place),
+        (Step::Wipe { .. }, Some(right)) => {
+            crash::anew();
+            crash::doing("wipe");
+            crash::point_of("agent.step.before");
+            let done = wipe(right, &place);
+            crash::point_of("agent.step.after");
+            done
+        }
         (step, _) => perform(step, &place, &tools),
     })
     .await;

@@ -297,6 +297,7 @@ impl Keeper {
                 true
             }
             Event::Permit(stream, permit) => {
+                crash::point("agent.permit.heard");
                 self.permitted(stream, permit);
                 true
             }
@@ -417,12 +418,14 @@ impl Keeper {
             server: self.server.found.clone(),
         };
         self.verdicts = verdicts;
+        crash::point("agent.report.before");
         let stream = self.permits.stream();
         self.published.send_modify(|published| {
             published.report = Arc::new(report);
             published.passes += 1;
             published.stream = stream;
         });
+        crash::point(if acted { "agent.report.acted" } else { "agent.report.said" });
         acted
     }
 

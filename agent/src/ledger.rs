@@ -129,6 +129,7 @@ impl Orders {
     }
 }
 
+<<<<<<< HEAD
 /// The orders, and the file that holds them.
 #[derive(Debug)]
 pub struct Ledger {
@@ -165,6 +166,14 @@ impl Ledger {
                 .map_err(|error| Refusal::Disk { path: self.path.clone(), why: error.to_string() })?;
             self.orders = next;
         }
+=======
+    fn keep(&mut self, desired: &wire::Desired) -> Result<(), Refusal> {
+        crash::point("agent.ledger.before");
+        durable::write(&self.path, &desired.encode_to_vec(), 0o600)
+            .map_err(|error| Refusal::Disk { path: self.path.clone(), why: error.to_string() })?;
+        crash::point("agent.ledger.kept");
+        self.kept = Some(desired.clone());
+>>>>>>> crash
         Ok(())
     }
 

@@ -76,6 +76,7 @@ impl Keeper {
                 if session.say.try_send(message).is_ok() {
                     tracing::info!(cluster = %record.blueprint.cluster, "permit to set {} aside", remnant.name());
                     self.permitted.insert(nonce, std::time::Instant::now());
+                    crash::point("coordinator.permit.sent");
                 }
             }
         }

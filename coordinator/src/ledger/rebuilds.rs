@@ -150,6 +150,7 @@ impl Ledger {
 impl Write<'_> {
     /// Keeps the rebuild of a cluster as it is now, if there is one, and what is left behind.
     pub fn rebuild(&self, record: &ClusterRecord) -> Result<()> {
+        crash::doing("rebuild");
         let cluster = &record.blueprint.cluster;
         self.remnants(cluster, &record.remnants)?;
         let Some(rebuild) = &record.rebuild else {
@@ -184,6 +185,7 @@ impl Write<'_> {
 
     /// The point of no return: a life has ended, and the record is the next one's.
     pub fn cross(&self, crossed: &ClusterRecord, ended: &LifeRecord, formed: bool) -> Result<()> {
+        crash::doing("cross");
         let (cluster, id) = (&crossed.blueprint.cluster, crossed.blueprint.cluster_id);
         // One that comes back has not ended any more.
         self.0.execute(
