@@ -143,11 +143,7 @@ pub fn read_nodes(text: &str) -> Option<(NodeId, Vec<Peer>)> {
 
 /// A directive of a redis.conf.
 pub fn directive<'a>(conf: &'a str, key: &str) -> Option<&'a str> {
-    conf.lines()
-        .filter_map(|line| line.split_once(' '))
-        .filter(|(found, _)| *found == key)
-        .map(|(_, value)| value)
-        .last()
+    conf.lines().rev().filter_map(|line| line.split_once(' ')).find(|(found, _)| *found == key).map(|(_, value)| value)
 }
 
 impl Server {
