@@ -100,8 +100,9 @@ HOSTS THAT ARE AWAY:
 UNDO:
   A rebuild backwards, with the same plan, name, phases and refusals: the present
   life is set aside, and the one before it renamed back and started, with the node
-  ids, spec and passwords that it had. It goes back one life; twice is where you
-  were; each time the hours of what is set aside begin anew. It is refused where
+  ids and the spec that it had; clients keep the passwords that they have now. It
+  goes back one life; twice is where you were; each time the hours of what is set
+  aside begin anew. It is refused where
   there is no earlier life (NOTHING_TO_UNDO), where the trash has not all of it
   (TRASH_INCOMPLETE), and where a host of either life is away.
 
