@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-stop test test-machines lint fmt bench soak fuzz proto-baseline check-clean
+.PHONY: help setup build demo demo-stop test test-machines crash-matrix lint fmt bench soak fuzz proto-baseline check-clean
 
 # The ports of the demo: six client ports from BASE_PORT on, their bus ports 10000 above, and the coordinator's.
 BASE_PORT ?= 7000
@@ -18,6 +18,10 @@ ONLY ?=
 # The soak: what its faults are drawn from (the time, unless one is given; it is printed), and for how long.
 SEED ?= $(shell date +%s)
 MINUTES ?= 10
+# The crash matrix: on which servers (real or fake), which scenario, and which cases: all that have that in their name.
+SERVER ?= real
+SCENARIO ?=
+CASES ?=
 # The fuzzing: which target (all, unless one is named; tests/fuzz/README.md), and for how long each.
 TARGET ?=
 SECONDS ?= 60
@@ -55,6 +59,11 @@ test-machines: setup ## Whole servers booted under their own systemd, as root
 	@tests/machines.sh
 	cargo build --workspace --all-targets
 	cargo test --workspace --test machines -- --ignored --test-threads=1
+
+crash-matrix: setup ## Whoever dies at whichever point, all of them (SERVER=fake SCENARIO=rebuild CASES=agent.wipe)
+	cargo build --workspace --all-targets
+	MUSTER_CRASH_SERVER="$(SERVER)" MUSTER_CRASH_SCENARIO="$(SCENARIO)" MUSTER_CRASH_CASES="$(CASES)" \
+	  cargo test --workspace --test matrix -- --ignored --exact every_case_on_the_server_that_is_asked_for --nocapture
 
 lint: ## Format, clippy, shellcheck, and one TLS provider in the tree at most
 	@tests/setup.sh lint

@@ -13,7 +13,7 @@ use crate::{
     config::RunAs,
     layout::{Hindrance, InstanceDir},
     permits::Wipe,
-    process::{Process, SpawnError},
+    process::{Found, Process, SpawnError},
     reconcile::Step,
     strangers::Crowd,
 };
@@ -43,9 +43,9 @@ pub enum StepError {
     /// The server does not take what it is told.
     #[error(transparent)]
     Adjust(#[from] AdjustError),
-    /// The lock was taken between look and step.
-    #[error("something runs in {0}; it is not moved")]
-    Busy(PathBuf),
+    /// Somebody is in there: the lock was taken between look and step, or a server was started by hand.
+    #[error("{0} is not moved, because something runs there: {1}")]
+    Busy(PathBuf, String),
     /// The directory of a former life is data.
     #[error("there is no permit to set {0} aside")]
     NoPermit(PathBuf),
@@ -82,6 +82,35 @@ pub struct Tools {
 /// Performs one step on files and processes. Blocks for some synced writes at most; signals are the keeper's, which has
 /// the process.
 pub fn perform(step: &Step, dir: &InstanceDir, tools: &Tools) -> Result<Done, StepError> {
+    crash::anew();
+    crash::doing(word(step));
+    crash::point_of("agent.step.before");
+    let done = act(step, dir, tools)?;
+    if crash::twice() {
+        // The second time may fail, as a server that runs cannot be started; and must not harm what the first has done.
+        // A wipe is not among these: its right is used up, so that there is no second time.
+        let again = act(step, dir, tools);
+        tracing::info!(port = %dir.port(), step = word(step), ?again, "performed twice");
+    }
+    crash::point_of("agent.step.after");
+    Ok(done)
+}
+
+fn word(step: &Step) -> &'static str {
+    match step {
+        Step::Prepare { .. } => "prepare",
+        Step::Start { .. } => "start",
+        Step::Adjust { .. } => "adjust",
+        Step::Stop => "stop",
+        Step::Kill => "kill",
+        Step::Latch { .. } => "latch",
+        Step::SetAside { .. } => "set-aside",
+        Step::Wipe { .. } => "wipe",
+        Step::Restore { .. } => "restore",
+    }
+}
+
+fn act(step: &Step, dir: &InstanceDir, tools: &Tools) -> Result<Done, StepError> {
     let write = |path: PathBuf| move |error| StepError::Write(path, error);
     match step {
         Step::Prepare { stamp, files } => {
@@ -96,10 +125,10 @@ pub fn perform(step: &Step, dir: &InstanceDir, tools: &Tools) -> Result<Done, St
             dir.latch(stamp).map_err(write(dir.path()))?;
             Ok(Done::Changed)
         }
-        Step::SetAside { stamp } => match Process::find(dir, || Crowd::default().strangers(dir, &[])).0 {
-            crate::process::Found::Nothing => dir.set_aside(stamp).map(Done::Aside).map_err(write(dir.path())),
-            _ => Err(StepError::Busy(dir.path())),
-        },
+        Step::SetAside { stamp } => {
+            nobody_in(dir)?;
+            dir.set_aside(stamp).map(Done::Aside).map_err(write(dir.path()))
+        }
         Step::Wipe { .. } => Err(StepError::NoPermit(dir.path())),
         Step::Restore { stamp } => {
             dir.restore(stamp).map_err(|error| StepError::Restore(dir.path(), error))?;
@@ -116,20 +145,34 @@ pub fn perform(step: &Step, dir: &InstanceDir, tools: &Tools) -> Result<Done, St
 
 /// Sets the directory of a former life aside, by the right that a permit gave, which is used up.
 pub fn wipe(wipe: Wipe, dir: &InstanceDir) -> Result<Done, StepError> {
-    // Somebody may have started a server in there by hand, which has no lock of ours.
-    match Process::find(dir, || Crowd::default().strangers(dir, &[])).0 {
-        crate::process::Found::Nothing => {}
-        _ => return Err(StepError::Busy(dir.path())),
-    }
+    nobody_in(dir)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     dir.set_aside_former(wipe, millis(now)).map(Done::Aside).map_err(StepError::Hindered)
+}
+
+/// Somebody may have started a server in there by hand, which has no lock of ours. Whoever it is, is named: nobody else
+/// can end him.
+fn nobody_in(dir: &InstanceDir) -> Result<(), StepError> {
+    let who = match Process::find(dir, || Crowd::default().strangers(dir, &[])).0 {
+        Found::Nothing => return Ok(()),
+        Found::Ours(process) => format!("pid {}", process.pid()),
+        Found::Foreign(who) | Found::Unknown(who) => who,
+    };
+    Err(StepError::Busy(dir.path(), who))
 }
 
 /// Performs one step to its end; `right` is what a wipe takes.
 pub async fn carry_out(step: Step, right: Option<Wipe>, dir: InstanceDir, tools: Tools) -> Result<Done, StepError> {
     let (files, place) = (step.clone(), dir.clone());
     let written = tokio::task::spawn_blocking(move || match (&files, right) {
-        (Step::Wipe { .. }, Some(right)) => wipe(right, &place),
+        (Step::Wipe { .. }, Some(right)) => {
+            crash::anew();
+            crash::doing("wipe");
+            crash::point_of("agent.step.before");
+            let done = wipe(right, &place);
+            crash::point_of("agent.step.after");
+            done
+        }
         (step, _) => perform(step, &place, &tools),
     })
     .await;

@@ -297,6 +297,7 @@ impl Keeper {
                 true
             }
             Event::Permit(stream, permit) => {
+                crash::point("agent.permit.heard");
                 self.permitted(stream, permit);
                 true
             }
@@ -338,7 +339,14 @@ impl Keeper {
         self.received = Generation(desired.generation);
         let before = self.ledger.generation();
         let outcome = self.ledger.offer(desired);
-        self.unkept = matches!(outcome, Err(Refusal::Disk { .. })).then(|| (desired.clone(), Instant::now()));
+        // What the disk has not taken waits until it does, or something newer is kept: nobody sends it again while the
+        // stream lasts, and what comes late does not take its place.
+        let waits = self.unkept.as_ref().filter(|(unkept, _)| unkept.generation > desired.generation);
+        match &outcome {
+            Err(Refusal::Disk { .. }) if waits.is_none() => self.unkept = Some((desired.clone(), Instant::now())),
+            Ok(()) if waits.is_none() => self.unkept = None,
+            Ok(()) | Err(_) => {}
+        }
         let refusal = outcome.err().map(|refusal| refusal.to_string());
         let said = std::mem::replace(&mut self.refusal, refusal);
         match &self.refusal {
@@ -410,12 +418,14 @@ impl Keeper {
             server: self.server.found.clone(),
         };
         self.verdicts = verdicts;
+        crash::point("agent.report.before");
         let stream = self.permits.stream();
         self.published.send_modify(|published| {
             published.report = Arc::new(report);
             published.passes += 1;
             published.stream = stream;
         });
+        crash::point(if acted { "agent.report.acted" } else { "agent.report.said" });
         acted
     }
 

@@ -274,6 +274,7 @@ impl InstanceDir {
 
     fn stage(&self, staging: &Tree, name: &str, stamp: &Stamp, files: &[ConfFile]) -> io::Result<()> {
         let staged = staging.make(name)?;
+        crash::point("agent.establish.made");
         for file in files {
             staged.replace(file.name, file.text.expose().as_bytes(), self.access(file))?;
         }

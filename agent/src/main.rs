@@ -266,7 +266,12 @@ async fn reload_on_hangup(path: PathBuf, filter: Filter, mut hangups: Signal, re
 
 fn serve(config: Config, path: &Path, filter: Filter) -> anyhow::Result<()> {
     // One thread: half the latency and less memory than two, and nothing here computes for long.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    if crash::armed() {
+        // The link must go on while the loop stands still at a point.
+        runtime = tokio::runtime::Builder::new_multi_thread();
+    }
+    let runtime = runtime.enable_all().build()?;
     runtime.block_on(async {
         let shutdown = CancellationToken::new();
         let token = shutdown.clone();

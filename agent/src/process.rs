@@ -102,6 +102,7 @@ impl Process {
         let intent =
             if written(dir).run() == Some(run) { record.write(&dir.record()) } else { record.engrave(&dir.record()) };
         intent.map_err(|error| SpawnError::Intent(dir.record(), error))?;
+        crash::point("agent.start.intended");
         let lock = open_lock(&dir.lock()).map_err(|error| SpawnError::Open(dir.lock(), error))?;
         let home = dir.open().map_err(|error| SpawnError::Open(dir.path(), error))?;
         let output = dir.new_output(&home).map_err(|error| SpawnError::Open(dir.output(), error))?;
@@ -127,12 +128,14 @@ impl Process {
         })?;
         let pid =
             i32::try_from(child.id()).map_err(|error| SpawnError::Exec(server.to_owned(), io::Error::other(error)))?;
+        crash::point("agent.start.forked");
         // Not reaped yet, so the pid is still its own.
         let pidfd = open_pidfd(pid).map_err(|error| SpawnError::Exec(server.to_owned(), error))?;
         record.identity = start_ticks(pid).map(|start_ticks| Identity { pid, start_ticks });
         if let Err(error) = record.write(&dir.record()) {
             tracing::warn!(port = %dir.port(), %error, "cannot write down the identity; the nonce will have to do");
         }
+        crash::point("agent.start.recorded");
         Ok(Self { pid, pidfd, child: Some(child), stopping: None, run: Some(run) })
     }
 

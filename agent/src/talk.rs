@@ -137,6 +137,7 @@ impl Talk {
         let value = uuid::Uuid::new_v4().to_string();
         // Gone by itself if we are killed between the write and the removal.
         let () = cmd("SET").arg(&key).arg(&value).arg("EX").arg(60).query_async(&mut self.0).await?;
+        crash::point("agent.canary.written");
         let acknowledged: u32 = cmd("WAIT")
             .arg(replicas)
             .arg(u64::try_from(patience.as_millis()).unwrap_or(1))

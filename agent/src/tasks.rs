@@ -134,6 +134,7 @@ impl Tasks {
         slot.0 = Held::default();
         let (result, held) = survey::survey(&self.config, &self.layout, &task).await?;
         slot.0 = held;
+        crash::point("agent.survey.held");
         slot.1 += 1;
         let (nth, patience) = (slot.1, Duration::from_millis(task.hold_ms.clamp(1_000, 60_000).into()));
         drop(slot);

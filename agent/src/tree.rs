@@ -291,7 +291,9 @@ impl Tree {
     /// Writes a file in it, in whole or not at all, replacing what was there at once.
     pub fn write(&self, name: &str, bytes: &[u8], access: Access) -> io::Result<()> {
         self.swap(name, |temporary| self.replace(temporary, bytes, access))?;
-        self.sync()
+        self.sync()?;
+        crash::point(format_args!("agent.file.synced.{}", kind_of(name)));
+        Ok(())
     }
 
     /// The same for what means nothing after the machine's next boot: in whole or not at all for whoever looks, and not
@@ -302,10 +304,14 @@ impl Tree {
 
     fn swap(&self, name: &str, make: impl FnOnce(&str) -> io::Result<File>) -> io::Result<()> {
         let temporary = format!(".{}.new", plain(name)?);
-        let swapped = make(&temporary).and_then(|_| Ok(rustix::fs::renameat(self, temporary.as_str(), self, name)?));
+        crash::point(format_args!("agent.file.before.{}", kind_of(name)));
+        let made = make(&temporary);
+        crash::point(format_args!("agent.file.made.{}", kind_of(name)));
+        let swapped = made.and_then(|_| Ok(rustix::fs::renameat(self, temporary.as_str(), self, name)?));
         if swapped.is_err() {
             let _ = self.remove(&temporary);
         }
+        crash::point(format_args!("agent.file.renamed.{}", kind_of(name)));
         swapped
     }
 
@@ -349,7 +355,9 @@ impl Tree {
     /// something else was moved, it is put back.
     pub fn move_away(&self, name: &str, looked: &Self, to: &Self, new_name: &str) -> io::Result<()> {
         let looked = looked.identity()?;
+        crash::point_of("agent.move.before");
         rename_to_free(self, plain(name)?, to, plain(new_name)?)?;
+        crash::point_of("agent.move.renamed");
         let moved = to.enter(new_name).and_then(|moved| moved.identity());
         if !moved.is_ok_and(|moved| moved == looked) {
             let outcome = match rename_to_free(to, new_name, self, name) {
@@ -364,7 +372,9 @@ impl Tree {
 
     /// Puts a directory in it into the place of nothing, or of an empty directory, in another.
     pub fn put(&self, name: &str, to: &Self, new_name: &str) -> io::Result<()> {
+        crash::point("agent.put.before");
         rustix::fs::renameat(self, plain(name)?, to, plain(new_name)?)?;
+        crash::point("agent.put.renamed");
         to.sync()
     }
 
@@ -434,6 +444,15 @@ fn give(fd: BorrowedFd<'_>, access: Access) -> io::Result<()> {
         rustix::fs::fchown(fd, access.uid.map(Uid::from_raw), access.gid.map(Gid::from_raw))?;
     }
     Ok(rustix::fs::fchmod(fd, Mode::from(access.mode))?)
+}
+
+/// A file by what it is for: records and notes are called after ports and lives.
+fn kind_of(name: &str) -> &str {
+    match name.strip_suffix(".json") {
+        Some(port) if port.parse::<u16>().is_ok() => "record",
+        Some(life) if life.contains("-life") => "note",
+        _ => name,
+    }
 }
 
 fn rename_to_free(from: &Tree, name: &str, to: &Tree, new_name: &str) -> io::Result<()> {

@@ -139,8 +139,9 @@ impl Shared {
         before: &ClusterRecord,
         next: Option<ClusterRecord>,
         said: &Said,
-        change: impl FnOnce(&Write) -> Result<(), LedgerError>,
+        change: impl Fn(&Write) -> Result<(), LedgerError>,
     ) -> Result<u64, LedgerError> {
+        crash::point(format_args!("coordinator.commit.before.{}", said.phase));
         // Read now, so that a step that another cluster of these hosts has just taken is never taken back.
         let all = self.ledger.clusters()?.into_iter();
         let cluster = &before.blueprint.cluster;
@@ -149,16 +150,24 @@ impl Shared {
         let clusters: Vec<_> = all.filter(|other| other.blueprint.cluster != *cluster).chain(next).collect();
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let counts = (count(said.count.0), count(said.count.1));
-        let (told, seq) = self.ledger.write(|write| {
-            change(write)?;
-            let told = self.tell(write, &hosts, &clusters)?;
-            let seq = write.event(said.operation, said.state, said.phase, said.message, counts)?;
-            Ok::<_, LedgerError>((told, seq))
-        })?;
+        let take = || {
+            self.ledger.write(|write| {
+                change(write)?;
+                let told = self.tell(write, &hosts, &clusters)?;
+                let seq = write.event(said.operation, said.state, said.phase, said.message, counts)?;
+                Ok::<_, LedgerError>((told, seq))
+            })
+        };
+        let (mut told, mut seq) = take()?;
+        if crash::twice() {
+            // What cannot be taken twice is refused by the store, and changes nothing.
+            take().map_or_else(|error| tracing::info!(cause = ?error, "not twice"), |again| (told, seq) = again);
+        }
         let id = said.operation;
         tracing::info!(operation = %id, %cluster, phase = said.phase, "{}", said.message);
         self.events.send_replace(seq);
         self.send(told);
+        crash::point(format_args!("coordinator.commit.told.{}", said.phase));
         self.ring();
         Ok(seq)
     }
@@ -319,7 +328,7 @@ impl Keeper {
     }
 
     /// Takes a step. An operation that has ended by it is not driven any more.
-    fn take(&mut self, step: Step, change: impl FnOnce(&Write) -> Result<(), LedgerError>) -> Result<(), LedgerError> {
+    fn take(&mut self, step: Step, change: impl Fn(&Write) -> Result<(), LedgerError>) -> Result<(), LedgerError> {
         let (blueprint, operation) = (&step.record.blueprint, step.operation.id);
         let rolled = step.record.roll.as_ref().filter(|roll| roll.operation == operation);
         let count = (step.done, rolled.map_or(blueprint.members.len(), |roll| roll.targets.len()));

@@ -295,7 +295,9 @@ impl Ledger {
         transaction
             .execute("INSERT INTO meta VALUES ('term', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1", [])?;
         let term: i64 = transaction.query_row("SELECT value FROM meta WHERE key = 'term'", [], |row| row.get(0))?;
+        crash::point("coordinator.open.uncommitted");
         transaction.commit()?;
+        crash::point("coordinator.open.committed");
         let term = Term(term.unsigned_abs());
         Ok(Self { connection: Mutex::new(connection), seal, term, path: path.to_owned() })
     }
@@ -313,10 +315,13 @@ impl Ledger {
     /// Several changes as one: all of them on the disk, or none.
     pub fn write<T, E: From<LedgerError>>(&self, changes: impl FnOnce(&Write) -> Result<T, E>) -> Result<T, E> {
         let mut connection = self.lock();
+        crash::anew();
         let transaction = connection.transaction().map_err(LedgerError::from)?;
         let write = Write::new(transaction, &self.seal);
         let done = changes(&write)?;
+        crash::point_of("coordinator.store.uncommitted");
         write.commit()?;
+        crash::point_of("coordinator.store.committed");
         Ok(done)
     }
 

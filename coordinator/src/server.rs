@@ -101,6 +101,7 @@ pub(crate) fn open(config: &Config) -> anyhow::Result<Ledger> {
     let not_opened = || format!("cannot open the store {}", store.display());
     let sealed = Ledger::is_sealed(&store).with_context(not_opened)?;
     let seal = Seal::open(&config.key_file, sealed).context("cannot keep the store's secrets")?;
+    crash::point("coordinator.key.kept");
     Ledger::open(&store, seal).with_context(not_opened)
 }
 

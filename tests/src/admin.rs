@@ -8,7 +8,7 @@ use muster_proto::{
         ApplyRequest, GetOperationRequest, Operation, OperationEvent, WatchOperationRequest, admin_client::AdminClient,
     },
 };
-use tokio::{net::UnixStream, runtime::Runtime};
+use tokio::{net::UnixStream, runtime::Runtime, task::JoinHandle};
 use tonic::{
     Status,
     transport::{Channel, Uri},
@@ -40,6 +40,14 @@ impl Admin {
     /// The connection, for another service on the same socket.
     pub fn channel(&self) -> Channel {
         self.channel.clone()
+    }
+
+    /// Begins a call, to be looked at from time to time.
+    pub fn begin<F>(&self, call: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.runtime.spawn(call)
     }
 
     /// The client, to be used inside [`run`](Self::run).

@@ -25,6 +25,8 @@ pub struct Daemon {
     home: PathBuf,
     config: PathBuf,
     log: PathBuf,
+    /// What its environment has besides ours.
+    environment: Vec<(String, String)>,
     child: Option<Child>,
 }
 
@@ -37,6 +39,7 @@ impl Daemon {
             home: home.to_owned(),
             config: home.join(format!("{name}.toml")),
             log: home.join(format!("{name}.log")),
+            environment: Vec::new(),
             child: None,
         };
         daemon.configure(config);
@@ -51,6 +54,11 @@ impl Daemon {
     /// From its next start on it is started by these words, which must exec it: `ip netns exec NAME`.
     pub fn start_through(&mut self, words: &[&str]) {
         self.through = words.iter().map(|word| (*word).to_owned()).collect();
+    }
+
+    /// From its next start on its environment has these too, and none that were given before.
+    pub fn set_environment(&mut self, environment: &[(&str, &str)]) {
+        self.environment = environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
     }
 
     /// Its config, as it is.
@@ -75,6 +83,7 @@ impl Daemon {
         let mut words = self.through.iter().map(OsStr::new).chain([self.program.as_os_str()]);
         let mut command = Command::new(words.next().expect("there is the program at least"));
         command.args(words).arg("--config").arg(&self.config).current_dir(&self.home).stdin(Stdio::null());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(processes::spawn_owned(&mut command));
     }

@@ -20,6 +20,7 @@
 //! [`binaries`], [`cli`], [`admin`], [`client`], [`manager`]; for refusals [`tree`], [`mount`], [`network`], [`api`];
 //! for the kernel [`space`], [`memory`], [`soak`]; for trust [`fleet`], [`writer`]; for whole servers [`machine`],
 //! [`cgroups`], [`site`]; for lives of a cluster [`lives`], [`data`].
+//! [`cgroups`], [`site`]; for crashes at named points [`crash`].
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -34,6 +35,7 @@ pub mod binaries;
 pub mod cgroups;
 pub mod cli;
 pub mod client;
+pub mod crash;
 pub mod daemon;
 pub mod data;
 pub mod fleet;
@@ -45,6 +47,7 @@ pub mod mount;
 pub mod network;
 pub mod processes;
 pub mod redis;
+pub mod sim;
 pub mod site;
 pub mod soak;
 pub mod space;

@@ -29,7 +29,7 @@ static OWNED: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
 /// What is adopted when its parent dies. Only these are buried: for a `redis-cli` that a test has just run, that test
 /// waits itself.
-const ORPHANS: [&str; 3] = ["redis-server", "valkey-server", "muster-agent"];
+const ORPHANS: [&str; 4] = ["redis-server", "valkey-server", "muster-agent", "fake-redis"];
 
 fn owned() -> MutexGuard<'static, BTreeSet<i32>> {
     // A test that panicked while it held this has not left the set half-changed.

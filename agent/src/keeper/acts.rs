@@ -57,6 +57,7 @@ impl Keeper {
             }
         }
         if acted {
+            crash::point("agent.pass.acted");
             self.inventory.forget_looks();
         }
         acted

@@ -135,6 +135,7 @@ impl InstanceDir {
             return Err(Hindrance::Taken(name));
         }
         Note { aside_unix_ms: now_unix_ms, operation: Some(leaving.operation) }.write(&trash, &name)?;
+        crash::point("agent.wipe.noted");
         if let Err(error) = base.move_away(&place, &dir, &trash, &name) {
             let _ = trash.remove(&Note::name(&name));
             return Err(error.into());
@@ -172,6 +173,7 @@ impl InstanceDir {
         }
         trash.move_away(&name, &dir, &base, &place)?;
         // It is about nothing any more, and a sweep would find that too.
+        crash::point("agent.restore.noted");
         let _ = trash.remove(&Note::name(&name));
         Ok(())
     }

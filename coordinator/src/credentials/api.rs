@@ -204,7 +204,7 @@ fn take(
     record: &ClusterRecord,
     operation: OperationId,
     step: Step,
-    also: impl FnOnce(&Write) -> Result<(), LedgerError>,
+    also: impl Fn(&Write) -> Result<(), LedgerError>,
 ) -> Result<(), Failure> {
     let Step { credentials, state, phase, message } = step;
     let said = Said { operation, state, phase, message: &message, count: (0, record.blueprint.members.len()) };

@@ -165,7 +165,7 @@ impl Keeper {
         };
         let cluster = &record.blueprint.cluster;
         let moved = next.turn.iter().filter_map(|id| Some((*id, *duties.get(id)?)));
-        self.take(step, |write| moved.into_iter().try_for_each(|(id, duty)| write.duty(cluster, id, duty)))
+        self.take(step, |write| moved.clone().try_for_each(|(id, duty)| write.duty(cluster, id, duty)))
     }
 
     fn answered(

@@ -84,6 +84,7 @@ impl Ledger {
 impl Write<'_> {
     /// Something was done, or refused: an entry at the end of the chain.
     pub fn audit(&self, caller: &Caller, from: &str, action: &str, detail: &str) -> Result<()> {
+        crash::doing("audit");
         let end = AuditEnd::read(self.transaction(), self.seal())?;
         let entry = wire::AuditEntry {
             seq: end.seq + 1,

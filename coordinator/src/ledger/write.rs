@@ -31,6 +31,7 @@ impl<'a> Write<'a> {
 
     /// Remembers who called.
     pub fn host(&self, name: &HostName, hello: &wire::Hello) -> Result<()> {
+        crash::doing("host");
         let row = params![name.as_str(), hello.encode_to_vec(), signed(unix_ms())];
         self.0.execute("INSERT OR REPLACE INTO hosts VALUES (?1, ?2, ?3)", row)?;
         Ok(())
@@ -39,6 +40,7 @@ impl<'a> Write<'a> {
     /// Sets what a host is to be told. The generation moves only when the content does. Of a host that was never told
     /// anything by this store it begins above the one that the host has said it has.
     pub fn tell(&self, host: &HostName, assignment: &HostAssignment) -> Result<wire::Desired> {
+        crash::doing("tell");
         let (document, sha256) = assignment.encode();
         let before: Option<(i64, Vec<u8>)> = self
             .0
@@ -89,6 +91,7 @@ impl<'a> Write<'a> {
 
     /// Keeps a plan until it expires, and forgets those that have.
     pub fn plan(&self, plan: &wire::Plan) -> Result<()> {
+        crash::doing("plan");
         self.0.execute("DELETE FROM plans WHERE expires_ms < ?1", [signed(unix_ms()) - 3_600_000])?;
         let row = params![plan.hash, plan.encode_to_vec(), signed(plan.expires_unix_ms)];
         self.0.execute("INSERT OR REPLACE INTO plans VALUES (?1, ?2, ?3)", row)?;
@@ -97,6 +100,7 @@ impl<'a> Write<'a> {
 
     /// A new cluster.
     pub fn cluster(&self, record: &ClusterRecord) -> Result<()> {
+        crash::doing("cluster");
         let row = params![
             record.blueprint.cluster.as_str(),
             wire::Spec::from(&record.spec).encode_to_vec(),
@@ -116,6 +120,7 @@ impl<'a> Write<'a> {
 
     /// Moves the cursor of a formation.
     pub fn goal(&self, cluster: &ClusterName, goal: Goal) -> Result<()> {
+        crash::doing("goal");
         self.0.execute(
             "UPDATE clusters SET goal = ?2 WHERE name = ?1 AND formed_ms IS NULL",
             params![cluster.as_str(), goal.word()],
@@ -125,6 +130,7 @@ impl<'a> Write<'a> {
 
     /// Latches *formed*.
     pub fn formed(&self, cluster: &ClusterName) -> Result<()> {
+        crash::doing("formed");
         self.0.execute(
             "UPDATE clusters SET formed_ms = ?2 WHERE name = ?1",
             params![cluster.as_str(), signed(unix_ms())],
@@ -134,6 +140,7 @@ impl<'a> Write<'a> {
 
     /// Forgets a cluster that never formed.
     pub fn forget_cluster(&self, cluster: &ClusterName) -> Result<()> {
+        crash::doing("forget");
         let forgotten =
             self.0.execute("DELETE FROM clusters WHERE name = ?1 AND formed_ms IS NULL", [cluster.as_str()])?;
         if forgotten != 1 {
@@ -148,6 +155,7 @@ impl<'a> Write<'a> {
 
     /// A new operation.
     pub fn operation(&self, record: &OperationRecord) -> Result<()> {
+        crash::doing("operation");
         let row = params![
             record.id.to_string(),
             record.kind,
@@ -165,6 +173,7 @@ impl<'a> Write<'a> {
 
     /// Something has happened to it: where it is now, and an event. The event's sequence number is returned.
     pub fn event(&self, id: OperationId, state: OpState, phase: &str, message: &str, count: (u32, u32)) -> Result<u64> {
+        crash::doing(phase);
         let now = signed(unix_ms());
         let ended = state.ended().then_some(now);
         self.0.execute(
@@ -181,6 +190,7 @@ impl<'a> Write<'a> {
 
     /// A phase has ended; one that was entered again adds up.
     pub fn phase(&self, id: OperationId, phase: &str, micros: u64) -> Result<()> {
+        crash::doing("timing");
         let row = params![id.to_string(), phase, signed(micros)];
         self.0.execute(
             "INSERT INTO phases (operation, phase, micros) VALUES (?1, ?2, ?3) \
