@@ -13,7 +13,7 @@ use crate::{
     config::RunAs,
     layout::{Hindrance, InstanceDir},
     permits::Wipe,
-    process::{Process, SpawnError},
+    process::{Found, Process, SpawnError},
     reconcile::Step,
     strangers::Crowd,
 };
@@ -43,9 +43,9 @@ pub enum StepError {
     /// The server does not take what it is told.
     #[error(transparent)]
     Adjust(#[from] AdjustError),
-    /// The lock was taken between look and step.
-    #[error("something runs in {0}; it is not moved")]
-    Busy(PathBuf),
+    /// Somebody is in there: the lock was taken between look and step, or a server was started by hand.
+    #[error("{0} is not moved, because something runs there: {1}")]
+    Busy(PathBuf, String),
     /// The directory of a former life is data.
     #[error("there is no permit to set {0} aside")]
     NoPermit(PathBuf),
@@ -125,10 +125,10 @@ fn act(step: &Step, dir: &InstanceDir, tools: &Tools) -> Result<Done, StepError>
             dir.latch(stamp).map_err(write(dir.path()))?;
             Ok(Done::Changed)
         }
-        Step::SetAside { stamp } => match Process::find(dir, || Crowd::default().strangers(dir, &[])).0 {
-            crate::process::Found::Nothing => dir.set_aside(stamp).map(Done::Aside).map_err(write(dir.path())),
-            _ => Err(StepError::Busy(dir.path())),
-        },
+        Step::SetAside { stamp } => {
+            nobody_in(dir)?;
+            dir.set_aside(stamp).map(Done::Aside).map_err(write(dir.path()))
+        }
         Step::Wipe { .. } => Err(StepError::NoPermit(dir.path())),
         Step::Restore { stamp } => {
             dir.restore(stamp).map_err(|error| StepError::Restore(dir.path(), error))?;
@@ -145,13 +145,20 @@ fn act(step: &Step, dir: &InstanceDir, tools: &Tools) -> Result<Done, StepError>
 
 /// Sets the directory of a former life aside, by the right that a permit gave, which is used up.
 pub fn wipe(wipe: Wipe, dir: &InstanceDir) -> Result<Done, StepError> {
-    // Somebody may have started a server in there by hand, which has no lock of ours.
-    match Process::find(dir, || Crowd::default().strangers(dir, &[])).0 {
-        crate::process::Found::Nothing => {}
-        _ => return Err(StepError::Busy(dir.path())),
-    }
+    nobody_in(dir)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     dir.set_aside_former(wipe, millis(now)).map(Done::Aside).map_err(StepError::Hindered)
+}
+
+/// Somebody may have started a server in there by hand, which has no lock of ours. Whoever it is, is named: nobody else
+/// can end him.
+fn nobody_in(dir: &InstanceDir) -> Result<(), StepError> {
+    let who = match Process::find(dir, || Crowd::default().strangers(dir, &[])).0 {
+        Found::Nothing => return Ok(()),
+        Found::Ours(process) => format!("pid {}", process.pid()),
+        Found::Foreign(who) | Found::Unknown(who) => who,
+    };
+    Err(StepError::Busy(dir.path(), who))
 }
 
 /// Performs one step to its end; `right` is what a wipe takes.

@@ -339,7 +339,14 @@ impl Keeper {
         self.received = Generation(desired.generation);
         let before = self.ledger.generation();
         let outcome = self.ledger.offer(desired);
-        self.unkept = matches!(outcome, Err(Refusal::Disk { .. })).then(|| (desired.clone(), Instant::now()));
+        // What the disk has not taken waits until it does, or something newer is kept: nobody sends it again while the
+        // stream lasts, and what comes late does not take its place.
+        let waits = self.unkept.as_ref().filter(|(unkept, _)| unkept.generation > desired.generation);
+        match &outcome {
+            Err(Refusal::Disk { .. }) if waits.is_none() => self.unkept = Some((desired.clone(), Instant::now())),
+            Ok(()) if waits.is_none() => self.unkept = None,
+            Ok(()) | Err(_) => {}
+        }
         let refusal = outcome.err().map(|refusal| refusal.to_string());
         let said = std::mem::replace(&mut self.refusal, refusal);
         match &self.refusal {
@@ -352,9 +359,13 @@ impl Keeper {
             None if self.ledger.generation() > before => {
                 tracing::info!(generation = desired.generation, "accepted");
                 self.assignment.send_replace(Arc::new(self.ledger.assignment().clone()));
-                // What a settled instance says has changed.
+                // What a settled instance says has changed; and what has failed was another wish's step.
                 let ports: Vec<_> = self.ledger.assignment().by_port().into_keys().collect();
-                ports.into_iter().for_each(|port| self.inventory.instance(port).unwatch());
+                for port in ports {
+                    let instance = self.inventory.instance(port);
+                    instance.failed = None;
+                    instance.unwatch();
+                }
                 self.inventory.forget_looks();
                 self.inventory.reconsider();
             }

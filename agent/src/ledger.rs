@@ -61,25 +61,23 @@ pub enum Refusal {
     },
 }
 
-/// What this host has been told.
-#[derive(Debug)]
-pub struct Ledger {
-    path: PathBuf,
+/// What this host has been told, as a value: the rules, without the disk.
+#[derive(Debug, Clone)]
+pub struct Orders {
     host: HostName,
-    /// The last `Desired` that was accepted, which is also what the file holds.
+    /// The last `Desired` that was accepted.
     kept: Option<wire::Desired>,
     assignment: HostAssignment,
 }
 
-impl Ledger {
-    /// Reads what is kept; a host that was never told anything has an empty assignment of generation 0.
-    pub fn open(path: PathBuf, host: &HostName) -> io::Result<Self> {
-        let kept = kept(&path)?;
+impl Orders {
+    /// Of a host that has kept this; one that was never told anything has an empty assignment of generation 0.
+    pub fn new(host: &HostName, kept: Option<wire::Desired>) -> Result<Self, FieldError> {
         let assignment = match &kept {
-            Some(desired) => HostAssignment::decode(&desired.document).map_err(io::Error::other)?,
+            Some(desired) => HostAssignment::decode(&desired.document)?,
             None => HostAssignment::empty(host.clone()),
         };
-        Ok(Self { path, host: host.clone(), kept, assignment })
+        Ok(Self { host: host.clone(), kept, assignment })
     }
 
     /// What the host should be.
@@ -97,8 +95,9 @@ impl Ledger {
         Term(self.kept.as_ref().map_or(0, |kept| kept.term))
     }
 
-    /// Applies the rules. On success the document is on the disk.
-    pub fn offer(&mut self, desired: &wire::Desired) -> Result<(), Refusal> {
+    /// What the host has been told once this is accepted too, to be kept before it counts; none where that changes
+    /// nothing.
+    pub fn take(&self, desired: &wire::Desired) -> Result<Option<Self>, Refusal> {
         self.obey(Term(desired.term))?;
         if desired.sha256 != Sha256::of(&desired.document).0 {
             return Err(Refusal::Damaged);
@@ -110,17 +109,15 @@ impl Ledger {
         if let Some(kept) = self.kept.as_ref().filter(|kept| kept.generation == desired.generation) {
             return match (kept.sha256 == desired.sha256, kept.term == desired.term) {
                 (false, _) => Err(Refusal::OtherContent(offered)),
-                (true, true) => Ok(()),
-                (true, false) => self.keep(desired),
+                (true, true) => Ok(None),
+                (true, false) => Ok(Some(Self { kept: Some(desired.clone()), ..self.clone() })),
             };
         }
         let assignment = HostAssignment::decode(&desired.document).map_err(Refusal::Malformed)?;
         if assignment.host != self.host {
             return Err(Refusal::OtherHost(assignment.host));
         }
-        self.keep(desired)?;
-        self.assignment = assignment;
-        Ok(())
+        Ok(Some(Self { kept: Some(desired.clone()), assignment, ..self.clone() }))
     }
 
     /// Whether a coordinator of that term may give orders.
@@ -130,14 +127,52 @@ impl Ledger {
         }
         Ok(())
     }
+}
 
-    fn keep(&mut self, desired: &wire::Desired) -> Result<(), Refusal> {
-        crash::point("agent.ledger.before");
-        durable::write(&self.path, &desired.encode_to_vec(), 0o600)
-            .map_err(|error| Refusal::Disk { path: self.path.clone(), why: error.to_string() })?;
-        crash::point("agent.ledger.kept");
-        self.kept = Some(desired.clone());
+/// The orders, and the file that holds them.
+#[derive(Debug)]
+pub struct Ledger {
+    path: PathBuf,
+    orders: Orders,
+}
+
+impl Ledger {
+    /// Reads what is kept.
+    pub fn open(path: PathBuf, host: &HostName) -> io::Result<Self> {
+        let orders = Orders::new(host, kept(&path)?).map_err(io::Error::other)?;
+        Ok(Self { path, orders })
+    }
+
+    /// What the host should be.
+    pub fn assignment(&self) -> &HostAssignment {
+        self.orders.assignment()
+    }
+
+    /// The generation accepted last; 0 before the first.
+    pub fn generation(&self) -> Generation {
+        self.orders.generation()
+    }
+
+    /// The highest term obeyed; 0 before the first.
+    pub fn term(&self) -> Term {
+        self.orders.term()
+    }
+
+    /// Applies the rules. On success the document is on the disk.
+    pub fn offer(&mut self, desired: &wire::Desired) -> Result<(), Refusal> {
+        if let Some(next) = self.orders.take(desired)? {
+            crash::point("agent.ledger.before");
+            durable::write(&self.path, &desired.encode_to_vec(), 0o600)
+                .map_err(|error| Refusal::Disk { path: self.path.clone(), why: error.to_string() })?;
+            crash::point("agent.ledger.kept");
+            self.orders = next;
+        }
         Ok(())
+    }
+
+    /// Whether a coordinator of that term may give orders.
+    pub fn obey(&self, term: Term) -> Result<(), Refusal> {
+        self.orders.obey(term)
     }
 }
 

@@ -78,11 +78,12 @@ pub fn cluster(record: &ClusterRecord, operation: Option<OpState>) -> wire::Clus
     }
 }
 
-/// Directories of earlier lives on hosts that were not there, which are not set aside yet.
+/// Directories of earlier lives on hosts that were not there, which are not set aside yet; by host and port.
 fn quarantined(record: &ClusterRecord) -> Vec<String> {
     let missing = |host: &HostName| record.rebuild.as_ref().is_none_or(|rebuild| rebuild.missing.contains(host));
-    let left = record.remnants.iter().filter(|remnant| missing(&remnant.host));
-    left.map(crate::rebuild::Remnant::name).collect()
+    let mut left: Vec<_> = record.remnants.iter().filter(|remnant| missing(&remnant.host)).collect();
+    left.sort_by_key(|remnant| (&remnant.host, remnant.port, remnant.former.life));
+    left.into_iter().map(crate::rebuild::Remnant::name).collect()
 }
 
 /// Every instance is to be stopped.

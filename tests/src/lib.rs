@@ -19,6 +19,7 @@
 //! Reading order: [`world`], [`daemon`], [`status`], [`redis`], [`stranger`], [`wait`], [`processes`], [`subnet`],
 //! [`binaries`], [`cli`], [`admin`], [`client`], [`manager`]; for refusals [`tree`], [`mount`], [`network`], [`api`];
 //! for the kernel [`space`], [`memory`], [`soak`]; for trust [`fleet`], [`writer`]; for whole servers [`machine`],
+//! [`cgroups`], [`site`]; for lives of a cluster [`lives`], [`data`].
 //! [`cgroups`], [`site`]; for crashes at named points [`crash`].
 #![allow(
     clippy::unwrap_used,
@@ -36,7 +37,9 @@ pub mod cli;
 pub mod client;
 pub mod crash;
 pub mod daemon;
+pub mod data;
 pub mod fleet;
+pub mod lives;
 pub mod machine;
 pub mod manager;
 pub mod memory;
@@ -44,6 +47,7 @@ pub mod mount;
 pub mod network;
 pub mod processes;
 pub mod redis;
+pub mod sim;
 pub mod site;
 pub mod soak;
 pub mod space;
@@ -60,6 +64,7 @@ pub use api::Api;
 pub use cli::Output;
 pub use client::Client;
 pub use daemon::Daemon;
+pub use data::Data;
 pub use fleet::{Credentials, Fleet};
 pub use machine::Machine;
 pub use manager::Manager;

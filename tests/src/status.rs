@@ -1,5 +1,7 @@
 //! `muster status CLUSTER --output json`, as far as scripts may rely on it.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 
 /// A cluster.
@@ -11,6 +13,14 @@ pub struct Status {
     pub incarnation: u64,
     /// `forming`, `formed`, ...
     pub state: String,
+    /// Which of those that had this name.
+    pub cluster_id: String,
+    /// The rebuild that is under way.
+    pub rebuild: Option<String>,
+    /// Who has said that it may not be rebuilt.
+    pub protection: Option<String>,
+    /// What is left of earlier lives on hosts that were not there.
+    pub quarantined: Vec<String>,
     /// In blueprint order.
     pub instances: Vec<Instance>,
 }
@@ -77,6 +87,11 @@ impl Status {
     pub fn well(&self) -> Result<(), String> {
         let complaints: Vec<String> = self.instances.iter().filter_map(Instance::complaint).collect();
         if complaints.is_empty() { Ok(()) } else { Err(complaints.join("; ")) }
+    }
+
+    /// Every node.
+    pub fn node_ids(&self) -> BTreeSet<String> {
+        self.instances.iter().map(|one| one.node_id.clone()).collect()
     }
 
     /// The instance at a port of a host.

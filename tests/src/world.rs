@@ -68,6 +68,17 @@ impl World {
         Self { coordinator, hosts, dir, subnet }
     }
 
+    /// The same, all started and live, with lines more in every agent's config.
+    pub fn up_with(hosts: &[(&str, &str)], lines: &str) -> Self {
+        let mut world = Self::new(hosts);
+        for (host, _) in hosts {
+            let config = format!("{}{lines}\n", world.agent(host).config());
+            world.agent(host).configure(&config);
+        }
+        world.start();
+        world
+    }
+
     /// The same, all started and live.
     pub fn up(hosts: &[(&str, &str)]) -> Self {
         let mut world = Self::new(hosts);
@@ -207,6 +218,30 @@ impl World {
         look: impl Fn(&Status) -> Result<T, String>,
     ) -> T {
         eventually(deadline, what, || look(&self.status(cluster)?))
+    }
+
+    /// Waits until an operation is in that state and says these parts; returns it as `muster op show` has it.
+    #[track_caller]
+    pub fn until_operation(&self, deadline: Duration, id: &str, state: &str, parts: &[&str]) -> serde_json::Value {
+        eventually(deadline, &format!("operation {id} is {state} and says {parts:?}"), || {
+            let shown = self.muster(&["op", "show", id, "--output", "json"]);
+            if shown.code != 0 {
+                return Err(shown.to_string());
+            }
+            let operation = shown.json()["operation"].clone();
+            let message = operation["message"].as_str().unwrap_or_default();
+            let is = operation["state"] == state && parts.iter().all(|part| message.contains(part));
+            if is { Ok(operation) } else { Err(operation.to_string()) }
+        })
+    }
+
+    /// Waits until an operation is in that phase.
+    #[track_caller]
+    pub fn until_phase(&self, deadline: Duration, id: &str, phase: &str) -> serde_json::Value {
+        eventually(deadline, &format!("operation {id} is in phase {phase}"), || {
+            let operation = self.muster(&["op", "show", id, "--output", "json"]).expect(0).json()["operation"].clone();
+            if operation["phase"] == phase { Ok(operation) } else { Err(operation.to_string()) }
+        })
     }
 
     /// Waits until a host's agent is `live` or `unknown`, as `muster hosts` says.

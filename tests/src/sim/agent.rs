@@ -1,0 +1,536 @@
+//! The agent's loop around the real decisions: what its inventory, keeper and link do, on a modelled machine.
+//!
+//! What is accepted is [`Orders`](muster_agent::ledger::Orders)', what is done is [`reconcile::plan`]'s, what may be set
+//! aside is [`Permits`](muster_agent::permits::Permits)'. Everything else here carries values from one to the other.
+
+use std::{collections::BTreeMap, path::PathBuf, rc::Rc, time::Duration};
+
+use muster_agent::layout::Directory as Place_;
+use muster_agent::{
+    ledger::Refusal,
+    reconcile::{self, Answer, ProcessSeen, Rules, Seen, Verdict},
+    report,
+    restart::{Ending, Exit, Load, Past, Stake, Word},
+};
+use muster_proto::{
+    Account, ClusterAssignment, Generation, HostAssignment, InstanceAssignment, InstanceStatus, Keeps, NodeId, Port,
+    PortUse, Report, Role, Server as Binary, Topology, wire,
+};
+
+use super::{
+    act::Fate,
+    host::{Agent, Held, Place, topology},
+    plan::VERSION,
+    sabotage::Sabotage,
+    world::{Down, End, Event, Up, World},
+};
+
+/// The longest time without a pass.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// What could not be kept for want of disk is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+/// Steps that follow from steps are taken at once, up to so many passes.
+const PASSES: usize = 8;
+/// Silence of a server after this is no wonder any more.
+const YOUNG: Duration = Duration::from_secs(10);
+
+impl World {
+    /// Puts a pass on, unless one is sooner.
+    pub fn pass_in(&mut self, host: usize, pause: Duration) {
+        let (at, appointment) = (self.now + pause, self.number());
+        let Some(agent) = &mut self.hosts[host].agent else { return };
+        if at < agent.due.0 {
+            agent.due = (at, appointment);
+            let life = agent.life;
+            self.at(at, Event::Pass { host, life, appointment });
+        }
+    }
+
+    pub fn agent_starts(&mut self, host: usize) {
+        if !self.hosts[host].up || self.hosts[host].agent.is_some() {
+            return;
+        }
+        self.hosts[host].lives += 1;
+        let life = self.hosts[host].lives;
+        let told = Rc::new(self.hosts[host].disk.orders.assignment().clone());
+        let mut agent = Agent::new(life, told, self.now);
+        agent.received = self.hosts[host].disk.orders.generation();
+        self.hosts[host].agent = Some(agent);
+        self.tell(self.name(host), format!("its agent begins (its {life}.)"));
+        self.pass_in(host, Duration::ZERO);
+        let pause = self.dice.ms(1, 50);
+        self.after(pause, Event::Dial { host, life });
+    }
+
+    pub fn agent_dies(&mut self, host: usize, how: &str) {
+        if self.hosts[host].agent.take().is_none() {
+            return;
+        }
+        self.tell(self.name(host), format!("its agent is killed{how}"));
+        self.hosts[host].doom = None;
+        self.cut_streams_of(|stream| stream.host == host);
+        if self.hosts[host].up {
+            let pause = self.dice.ms(50, 6_000);
+            self.after(pause, Event::AgentStarts { host });
+        }
+    }
+
+    /// One pass after the other, until there is nothing left to do.
+    pub fn passes(&mut self, host: usize) {
+        let Some(mut agent) = self.hosts[host].agent.take() else { return };
+        agent.due = (Duration::MAX, 0);
+        if let Some((desired, _)) = agent.unkept.take_if(|(_, tried)| *tried + RETRY <= self.now)
+            && self.offered(host, &mut agent, &desired) == Fate::Died
+        {
+            return self.buried(host, agent);
+        }
+        for _ in 0..PASSES {
+            match self.pass(host, &mut agent) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(Died) => return self.buried(host, agent),
+            }
+        }
+        let since_birth = self.now - agent.born;
+        let wakes = agent.verdicts.values().filter_map(|verdict| verdict.wake);
+        let pause = wakes.map(|wake| wake.saturating_sub(since_birth)).fold(HEARTBEAT, Duration::min);
+        self.report(&mut agent);
+        self.hosts[host].agent = Some(agent);
+        self.pass_in(host, pause.max(Duration::from_millis(1)));
+    }
+
+    fn buried(&mut self, host: usize, agent: Agent) {
+        self.hosts[host].agent = Some(agent);
+        self.agent_dies(host, " in the middle of it");
+    }
+
+    fn pass(&mut self, host: usize, agent: &mut Agent) -> Result<bool, Died> {
+        let assignment = agent.told.clone();
+        let seen = self.look(host, agent, &assignment);
+        let rules = Rules {
+            server: Ok(VERSION.parse().expect("a version")),
+            stop_patience: self.plan.stop_patience,
+            certificates: Default::default(),
+        };
+        let since_birth = self.now - agent.born;
+        let verdicts = reconcile::plan(&assignment, &seen, &rules, since_birth);
+        for (port, verdict) in &verdicts {
+            let said = &mut agent.place(*port, self.now).said;
+            if (said.0, said.1.as_str()) != (verdict.state, verdict.reason.as_str()) {
+                *said = (verdict.state, verdict.reason.clone());
+                let text = format!("{}: {}", verdict.state.word(), verdict.reason);
+                self.tell(format!("{}:{port}", self.name(host)), text.trim_end_matches(": "));
+            }
+        }
+        let asks = self.asks(host, agent, &verdicts);
+        let acted = self.act(host, agent, &verdicts)?;
+        let accepted = self.hosts[host].disk.orders.generation();
+        agent.converged = report::converged(accepted, agent.converged, &assignment, &verdicts);
+        let statuses = self.statuses(host, agent, &assignment, &seen, &verdicts, &asks);
+        let ports = self.hosts[host].ports.clone();
+        let usage = |port: Port| match self.hosts[host].disk.places.get(&port) {
+            Some(directory) => PortUse::Stamped(directory.stamp.cluster.clone()),
+            None => PortUse::Free,
+        };
+        agent.report = Some(Report {
+            term: self.hosts[host].disk.orders.term(),
+            received: agent.received,
+            accepted,
+            converged: agent.converged,
+            refusal: agent.refusal.clone(),
+            instances: statuses,
+            ports: ports.iter().map(|port| (port, usage(port))).collect(),
+            server: Ok(Binary { path: "/usr/bin/redis-server".into(), version: VERSION.parse().expect("a version") }),
+        });
+        agent.asked_on = agent.permits.stream();
+        agent.verdicts = verdicts;
+        agent.passes += 1;
+        Ok(acted)
+    }
+
+    fn statuses(
+        &self,
+        host: usize,
+        agent: &Agent,
+        assignment: &HostAssignment,
+        seen: &BTreeMap<Port, Seen>,
+        verdicts: &BTreeMap<Port, Verdict>,
+        asks: &BTreeMap<Port, muster_proto::Ask>,
+    ) -> Vec<InstanceStatus> {
+        let one = |(port, (cluster, wanted)): (Port, (&ClusterAssignment, &InstanceAssignment))| {
+            let (seen, verdict, place) = (seen.get(&port)?, verdicts.get(&port)?, agent.places.get(&port)?);
+            let account = Account { condition: verdict.condition, ..Account::default() };
+            Some(InstanceStatus {
+                host: self.hosts[host].name.clone(),
+                address: self.hosts[host].address,
+                port,
+                cluster: cluster.cluster.clone(),
+                state: verdict.state,
+                reason: verdict.reason.clone(),
+                pid: match seen.process {
+                    ProcessSeen::Ours { pid, .. } => Some(pid),
+                    ProcessSeen::None | ProcessSeen::Foreign(_) | ProcessSeen::Unknown(_) => None,
+                },
+                view: place.view.as_ref().map(|(view, _)| view.clone()),
+                view_age: place.view.as_ref().map(|(_, at)| self.now - *at).unwrap_or_default(),
+                starts: 0,
+                life: wanted.life,
+                node_id: wanted.node_id,
+                account,
+                run: place.process.as_ref().and_then(|held| held.run).unwrap_or(0),
+                asks: asks.get(&port).cloned(),
+            })
+        };
+        assignment.by_port().into_iter().filter_map(one).collect()
+    }
+
+    /// What the link makes of a pass.
+    fn report(&mut self, agent: &mut Agent) {
+        let (Some(stream), Some(report), true) = (agent.stream, agent.report.clone(), agent.welcomed) else { return };
+        match &agent.sent {
+            Some((before, at)) if before.same_but_age(&report) => {
+                if self.now - *at >= HEARTBEAT * 9 / 10 {
+                    agent.sent = Some((report, self.now));
+                    self.say_up(stream, Up::Heartbeat);
+                }
+            }
+            _ => {
+                let mut said = wire::Report::from(&report);
+                if agent.asked_on != Some(stream) {
+                    said.instances.iter_mut().for_each(|instance| instance.asks = None);
+                }
+                let said = Up::Report(Box::new(said));
+                agent.sent = Some((report, self.now));
+                self.say_up(stream, said);
+            }
+        }
+    }
+
+    // --- what it hears -----------------------------------------------------------------------------------------------
+
+    /// Something has come down a stream. What an ended stream has left in the loop's own queue is taken in late.
+    pub fn agent_hears(&mut self, host: usize, stream: u64, said: Down) {
+        let Some(mut agent) = self.hosts[host].agent.take() else { return };
+        let is_current = agent.stream == Some(stream);
+        let obeyed = self.hosts[host].disk.orders.term();
+        let mut fate = Fate::Lives;
+        match said {
+            Down::Welcome(term) if is_current => {
+                if term < obeyed {
+                    self.tell(self.name(host), format!("hangs up: term {term} is behind term {obeyed}"));
+                    self.cut_stream(stream);
+                } else {
+                    (agent.welcomed, agent.dials) = (true, 0);
+                    self.linked(host, &mut agent, stream);
+                }
+            }
+            Down::Desired(desired) => {
+                agent.word = Word::Given;
+                fate = self.offered(host, &mut agent, &desired);
+            }
+            Down::Leaders(cluster, leaders) => {
+                agent.leaders.insert(cluster, (leaders, self.now));
+            }
+            Down::Permit(permit) => self.permitted(host, &mut agent, stream, permit),
+            Down::Canary { task, term, masters } if is_current => {
+                let outcome = if term < obeyed { Err("an old term".into()) } else { self.canary(host, &masters) };
+                self.say_up(stream, Up::Canary { task, outcome });
+            }
+            Down::Welcome(_) | Down::Canary { .. } => {}
+        }
+        self.hosts[host].agent = Some(agent);
+        match fate {
+            Fate::Lives => self.pass_in(host, Duration::from_millis(1)),
+            Fate::Died => self.agent_dies(host, " while it wrote down what it was told"),
+        }
+    }
+
+    fn offered(&mut self, host: usize, agent: &mut Agent, desired: &wire::Desired) -> Fate {
+        agent.received = Generation(desired.generation);
+        agent.unkept = None;
+        let before = self.hosts[host].disk.orders.generation();
+        let mut taken = self.hosts[host].disk.orders.take(desired);
+        if self.sabotage(Sabotage::ForgetTerm) && matches!(taken, Err(Refusal::LowerTerm { .. })) {
+            taken = muster_agent::ledger::Orders::new(&self.hosts[host].name, Some(desired.clone()))
+                .map(Some)
+                .map_err(Refusal::Malformed);
+        }
+        let full = self.hosts[host].disk.full;
+        let outcome = match taken {
+            Ok(Some(_)) if full => {
+                agent.unkept = Some((desired.clone(), self.now));
+                Err(Refusal::Disk { path: "ledger".into(), why: "No space left on device".into() }.to_string())
+            }
+            Ok(next) => match (next, self.hosts[host].strikes()) {
+                (Some(_), Some(false)) => return Fate::Died,
+                (Some(next), struck) => {
+                    agent.told = Rc::new(next.assignment().clone());
+                    self.hosts[host].disk.orders = next;
+                    if struck.is_some() {
+                        return Fate::Died;
+                    }
+                    Ok(())
+                }
+                (None, _) => Ok(()),
+            },
+            Err(refusal) => Err(refusal.to_string()),
+        };
+        let said = std::mem::replace(&mut agent.refusal, outcome.err());
+        let generation = Generation(desired.generation);
+        match &agent.refusal {
+            Some(_) if agent.refusal == said => {}
+            Some(refusal) => self.tell(self.name(host), format!("refuses generation {generation}: {refusal}")),
+            None if self.hosts[host].disk.orders.generation() > before => {
+                self.tell(self.name(host), format!("accepts generation {generation} of term {}", desired.term));
+                agent.places.values_mut().for_each(|place| place.past.reconsider());
+            }
+            None => {}
+        }
+        Fate::Lives
+    }
+
+    /// A server that it has in its hand has ended.
+    pub fn exited(&mut self, host: usize, pid: i32, port: Port, how: End) {
+        let (now, jitter) = (self.now, u8::try_from(self.dice.below(256)).expect("a byte"));
+        let Some(agent) = &mut self.hosts[host].agent else { return };
+        let born = agent.born;
+        let place = agent.place(port, now);
+        let Some(held) = place.process.take_if(|held| held.pid == pid) else { return };
+        let answered = place.view.is_some();
+        place.answer = Answer::Silent("it has ended".into());
+        if held.stopping.is_some() {
+            place.past = Past::default();
+        } else {
+            let (ending, words) = match how {
+                End::Killed => (Ending::Signal(9), "Ready to accept connections"),
+                End::Asked => (Ending::Code(0), "bye bye"),
+                End::PortTaken => (Ending::Code(1), "bind: Address already in use"),
+            };
+            place.past.ended(Exit { at: now - born, ending, jitter }, (!answered).then(|| words.to_owned()));
+        }
+        self.pass_in(host, Duration::from_millis(1));
+    }
+
+    // --- inventory ---------------------------------------------------------------------------------------------------
+
+    fn look(&mut self, host: usize, agent: &mut Agent, assignment: &HostAssignment) -> BTreeMap<Port, Seen> {
+        let ports = assignment.by_port();
+        for (port, (cluster, wanted)) in &ports {
+            let ends = cluster.member(wanted.node_id).map(|member| [member.port.get(), member.bus_port]);
+            let now = self.now;
+            let place = agent.place(*port, now);
+            if place.process.is_none() {
+                match self.find(host, *port, &ends.map(Vec::from).unwrap_or_default()) {
+                    Found::Nothing => place.other = None,
+                    Found::Ours(pid) => {
+                        place.meet(Held { pid, stopping: None, run: Some(self.run(host, *port, wanted)) }, now)
+                    }
+                    Found::Other(other) => place.other = Some(other),
+                }
+            }
+        }
+        let seen = |(port, (cluster, wanted)): (Port, (&ClusterAssignment, &InstanceAssignment))| {
+            (port, self.seen(host, agent, port, cluster, wanted))
+        };
+        ports.into_iter().map(seen).collect()
+    }
+
+    /// Of a server that was found again: what is written down, or else the assigned one.
+    fn run(&self, host: usize, port: Port, wanted: &InstanceAssignment) -> u64 {
+        self.hosts[host].disk.records.get(&port).map_or(wanted.run, |record| record.run)
+    }
+
+    /// Whose the process at a port is.
+    pub fn find(&self, host: usize, port: Port, ends: &[u16]) -> Found {
+        let home = self.hosts[host].disk.places.get(&port).map(|directory| directory.inode);
+        let here = || self.servers.values().filter(|server| server.host == host);
+        if let Some(holder) = here().find(|server| server.locked && server.port == port.get()) {
+            if Some(holder.home) == home {
+                return Found::Ours(holder.pid);
+            }
+            let why = format!("is held by pid {} (redis-server), and its working directory is another", holder.pid);
+            return Found::Other(ProcessSeen::Unknown(why));
+        }
+        if self.hosts[host].children.iter().any(|(held, until)| *held == port && *until > self.now) {
+            return Found::Other(ProcessSeen::Unknown("is held by a child of the server that took it".into()));
+        }
+        let is_stranger = |server: &&super::redis::Server| {
+            Some(server.home) == home || ends.contains(&server.port) || ends.contains(&server.bus)
+        };
+        match here().find(is_stranger) {
+            Some(stranger) => Found::Other(ProcessSeen::Foreign(format!("pid {} (redis-server)", stranger.pid))),
+            None => Found::Nothing,
+        }
+    }
+
+    fn seen(
+        &self,
+        host: usize,
+        agent: &Agent,
+        port: Port,
+        cluster: &ClusterAssignment,
+        wanted: &InstanceAssignment,
+    ) -> Seen {
+        let place = &agent.places[&port];
+        let process = match (&place.process, &place.other) {
+            (Some(held), _) => ProcessSeen::Ours {
+                pid: held.pid,
+                stopping: held.stopping.map(|since| self.now - since),
+                outdated: held.run.is_some_and(|run| run < wanted.run),
+            },
+            (None, Some(other)) => other.clone(),
+            (None, None) => ProcessSeen::None,
+        };
+        let directory = match self.hosts[host].disk.places.get(&port) {
+            Some(directory) => Place_::Stamped(directory.stamp.clone()),
+            None => Place_::Free,
+        };
+        let mut past = place.past.clone();
+        let stake = match (&process, &directory) {
+            (ProcessSeen::None, Place_::Stamped(_)) => {
+                past.urged |= self.is_newer(host, wanted);
+                self.stake(host, agent, cluster, wanted)
+            }
+            _ => Stake {
+                formed: false,
+                leads: false,
+                load: Load::Nothing,
+                replaced: false,
+                overruled: false,
+                word: Word::Given,
+            },
+        };
+        let path = PathBuf::from(format!("/var/lib/muster/{port}"));
+        Seen {
+            directory,
+            socket: path.join("redis.sock"),
+            path,
+            process,
+            answer: self.answers(place),
+            past,
+            stake,
+            failed: place.failed.clone(),
+            saving: false,
+            applied: None,
+            outside: None,
+            granted: self.granted(agent, port),
+            trashed: self.trashed(host, cluster, wanted),
+        }
+    }
+
+    fn answers(&self, place: &Place) -> Answer {
+        let frozen = place.process.as_ref().and_then(|held| self.servers.get(&held.pid)).is_some_and(|it| it.frozen);
+        match &place.answer {
+            _ if frozen => Answer::Frozen('T'),
+            Answer::Silent(why) if place.view.is_some() || self.now - place.met >= YOUNG => Answer::Hung(why.clone()),
+            answer => answer.clone(),
+        }
+    }
+
+    fn is_newer(&self, host: usize, wanted: &InstanceAssignment) -> bool {
+        let record = self.hosts[host].disk.records.get(&wanted.port);
+        record.is_some_and(|record| record.is_before(wanted.node_id, wanted.run))
+    }
+
+    fn stake(&self, host: usize, agent: &Agent, cluster: &ClusterAssignment, wanted: &InstanceAssignment) -> Stake {
+        let (id, keeps) = (wanted.node_id, Keeps::of(&cluster.settings));
+        let directory = self.hosts[host].disk.places.get(&wanted.port);
+        let written = directory.and_then(|directory| directory.nodes.topology().cloned());
+        let before = written.unwrap_or_else(|| cluster.topology());
+        let ended = agent.places[&wanted.port].past.last().map_or(agent.born, |at| agent.born + at);
+        let siblings = cluster.instances.iter().filter(|sibling| sibling.node_id != id);
+        let views = siblings.filter_map(|sibling| {
+            let place = agent.places.get(&sibling.port)?;
+            let (view, at) = place.view.as_ref().filter(|_| matches!(place.answer, Answer::View(_)))?;
+            (*at > ended).then_some(view)
+        });
+        let replaced = |view: &muster_proto::NodeView| match &view.nodes_text {
+            Some(text) => topology(text).is_some_and(|now| !owns_slots(&now, id)),
+            None => !owns_slots(&cluster.topology(), id),
+        };
+        let led = agent.leaders.get(&cluster.cluster).filter(|(_, told)| *told > ended);
+        let elsewhere = led.is_some_and(|(leaders, _)| !leaders.contains(&id));
+        let this_boot =
+            self.hosts[host].disk.records.get(&wanted.port).is_some_and(|record| record.boot == self.hosts[host].boot);
+        let holds = directory.is_some_and(|directory| directory.data);
+        Stake {
+            formed: cluster.formed || wanted.restore,
+            leads: owns_slots(&before, id) && before.nodes().iter().any(|node| node.role.master() == Some(id)),
+            load: match keeps {
+                Keeps::Log if holds => Load::Log,
+                Keeps::Snapshots if holds => Load::Snapshot,
+                Keeps::Log | Keeps::Snapshots | Keeps::Nothing => Load::Nothing,
+            },
+            replaced: views.into_iter().any(replaced) || elsewhere,
+            overruled: agent.places[&wanted.port].overruled
+                || (wanted.all_stopped && (keeps == Keeps::Nothing || wanted.restore) && self.is_newer(host, wanted)),
+            word: match agent.word {
+                _ if agent.places[&wanted.port].lived => Word::Given,
+                Word::Awaited if this_boot => Word::AwaitedBriefly,
+                word => word,
+            },
+        }
+    }
+
+    /// The watchers of an agent ask its servers.
+    pub fn asked(&mut self, host: usize) {
+        let Some(mut agent) = self.hosts[host].agent.take() else { return };
+        let assignment = self.hosts[host].disk.orders.assignment();
+        let digests: BTreeMap<Port, _> = assignment
+            .by_port()
+            .into_iter()
+            .map(|(port, (cluster, _))| (port, (cluster.cluster_id, cluster.incarnation)))
+            .collect();
+        let mut news = false;
+        for (port, place) in &mut agent.places {
+            let Some(held) = &place.process else { continue };
+            let (Some(server), Some(expected)) = (self.servers.get(&held.pid), digests.get(port)) else { continue };
+            let answer = if server.frozen {
+                Answer::Silent("timed out".into())
+            } else if server.is_awake(self.now) {
+                let digest = self.expected(host, expected);
+                let online = self.online(held.pid);
+                let server = self.servers.get_mut(&held.pid).expect("there");
+                Answer::View(Box::new(server.view(self.now, online, digest)))
+            } else {
+                Answer::Silent("connection refused".into())
+            };
+            if let Answer::View(view) = &answer {
+                place.view = Some((view.as_ref().clone(), self.now));
+            }
+            news |= !place.answer.same(&answer);
+            place.answer = answer;
+        }
+        self.hosts[host].agent = Some(agent);
+        if news {
+            self.pass_in(host, Duration::from_millis(1));
+        }
+    }
+}
+
+/// The agent has died in the middle of something.
+#[derive(Debug)]
+pub struct Died;
+
+/// Whose a process is.
+pub enum Found {
+    Nothing,
+    Ours(i32),
+    Other(ProcessSeen),
+}
+
+impl Found {
+    /// In words; nobody where the place is free.
+    pub fn who(&self) -> Option<String> {
+        match self {
+            Self::Nothing => None,
+            Self::Ours(pid) => Some(format!("pid {pid}")),
+            Self::Other(ProcessSeen::Foreign(who) | ProcessSeen::Unknown(who)) => Some(who.clone()),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+fn owns_slots(topology: &Topology, id: NodeId) -> bool {
+    topology.get(id).is_some_and(|node| matches!(&node.role, Role::Master { slots } if !slots.is_empty()))
+}
