@@ -129,7 +129,6 @@ impl Orders {
     }
 }
 
-<<<<<<< HEAD
 /// The orders, and the file that holds them.
 #[derive(Debug)]
 pub struct Ledger {
@@ -162,18 +161,12 @@ impl Ledger {
     /// Applies the rules. On success the document is on the disk.
     pub fn offer(&mut self, desired: &wire::Desired) -> Result<(), Refusal> {
         if let Some(next) = self.orders.take(desired)? {
+            crash::point("agent.ledger.before");
             durable::write(&self.path, &desired.encode_to_vec(), 0o600)
                 .map_err(|error| Refusal::Disk { path: self.path.clone(), why: error.to_string() })?;
+            crash::point("agent.ledger.kept");
             self.orders = next;
         }
-=======
-    fn keep(&mut self, desired: &wire::Desired) -> Result<(), Refusal> {
-        crash::point("agent.ledger.before");
-        durable::write(&self.path, &desired.encode_to_vec(), 0o600)
-            .map_err(|error| Refusal::Disk { path: self.path.clone(), why: error.to_string() })?;
-        crash::point("agent.ledger.kept");
-        self.kept = Some(desired.clone());
->>>>>>> crash
         Ok(())
     }
 

@@ -296,7 +296,7 @@ impl admin_server::Admin for Admin {
     async fn purge_trash(&self, request: Request<wire::PurgeTrashRequest>) -> Answer<wire::PurgeTrashResponse> {
         let visit = visit(&request)?;
         let request = request.into_inner();
-        let undoing = |id, life| rebuild::undoing(&self.shared, id, life);
+        let undoing = |id, _| rebuild::under_way(&self.shared, id);
         Ok(Response::new(trash::purge(&self.shared, &visit, &request, undoing).await?))
     }
 

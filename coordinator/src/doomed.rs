@@ -21,7 +21,7 @@ use crate::blueprint::Blueprint;
 
 pub use changes::changes;
 pub use findings::{findings, keeps_less, writes};
-pub use returns::placement;
+pub use returns::{incomplete, placement};
 
 /// What the instances of each host hold, or why that is not known.
 pub type Appraisals = BTreeMap<HostName, Result<wire::Appraisal, String>>;

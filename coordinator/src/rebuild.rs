@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_proto::{BusOffset, Former, HostName, Life, NodeId, OperationId, Port, Spec};
+use muster_proto::{BusOffset, Former, HostName, InstanceState, Life, Member, OperationId, Port, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     credentials::Credentials,
     formation::{self, Goal, Heard, Phase},
     ledger::{ClusterRecord, OpState},
-    rolling::{Duties, Duty},
+    rolling::Duties,
 };
 
 mod judge;
@@ -60,6 +60,8 @@ pub struct Rebuild {
     pub missing: BTreeSet<HostName>,
     /// The life that ends is whole, so that calling off leads back to it.
     pub can_return: bool,
+    /// The life that ends has been a cluster, if perhaps not since it came back: an undo may want it.
+    pub lived: bool,
     /// The life that will begin; none when it has, or will not.
     pub next: Option<Box<LifeRecord>>,
 }
@@ -110,9 +112,18 @@ pub fn begin(record: &ClusterRecord, order: Order) -> ClusterRecord {
         undo: order.undo,
         missing: order.missing,
         can_return: record.formed_ms.is_some(),
+        lived: record.formed_ms.is_some() || came_back(record),
         next: Some(Box::new(order.next)),
     };
     ClusterRecord { rebuild: Some(rebuild), ..record.clone() }
+}
+
+/// The life is one that an undo has put back, or was about to when another rebuild took its place.
+fn came_back(record: &ClusterRecord) -> bool {
+    record.rebuild.as_ref().is_some_and(|rebuild| match rebuild.stage {
+        Stage::Wipe => rebuild.undo,
+        Stage::Fence | Stage::Return => rebuild.lived,
+    })
 }
 
 /// Past the point of no return: the record of the next life, and the one that has ended. None where there is none to
@@ -130,7 +141,7 @@ pub fn cross(record: &ClusterRecord) -> Option<(ClusterRecord, LifeRecord)> {
     let stays = |remnant: &Remnant| remnant.former.incarnation != next.blueprint.incarnation;
     let left = record.remnants.iter().cloned().chain(remnants(&record.blueprint, rebuild.operation));
     let duties = match rebuild.undo {
-        true => revived(&next.blueprint, &Duties::new(), last_run(record).max(runs(&next.duties))),
+        true => revived(next.blueprint.members.iter(), &Duties::new(), last_run(record).max(runs(&next.duties))),
         false => next.duties,
     };
     let crossed = ClusterRecord {
@@ -148,10 +159,19 @@ pub fn cross(record: &ClusterRecord) -> Option<(ClusterRecord, LifeRecord)> {
     Some((crossed, ended))
 }
 
-/// Called off while nothing has been moved: everything that ran before is to run again. None where that leads nowhere.
-pub fn call_off(record: &ClusterRecord) -> Option<ClusterRecord> {
+/// Called off while nothing has been moved: everything that ran before is to run again. Of a shard that is stopped as a
+/// whole nobody can be emptied by that; in others the guard of the agents looks after what still runs, so that nothing
+/// is said of them. None where it leads nowhere.
+pub fn call_off(record: &ClusterRecord, heard: &Heard) -> Option<ClusterRecord> {
     let rebuild = record.rebuild.clone().filter(|rebuild| rebuild.stage == Stage::Fence && rebuild.can_return)?;
-    let duties = revived(&record.blueprint, &record.duties, last_run(record));
+    let stopped = |member: &Member| {
+        let status = heard.instances.get(&member.node_id);
+        !heard.silent.contains_key(&member.host) && status.is_some_and(|it| it.state == InstanceState::Stopped)
+    };
+    let runs = record.blueprint.members.iter().filter(|member| !stopped(member));
+    let dim: BTreeSet<_> = runs.map(|member| member.shard).collect();
+    let dark = record.blueprint.members.iter().filter(|member| !dim.contains(&member.shard));
+    let duties = revived(dark, &record.duties, last_run(record));
     let rebuild = Some(Rebuild { stage: Stage::Return, next: None, ..rebuild });
     Some(ClusterRecord { duties, rebuild, ..record.clone() })
 }
@@ -231,14 +251,17 @@ fn remnants(blueprint: &Blueprint, operation: OperationId) -> impl Iterator<Item
     })
 }
 
-/// The duties with which everything runs that did not stand still before, in a run that no process was started for.
-/// Nobody can be emptied by it: nothing runs.
-fn revived(blueprint: &Blueprint, before: &Duties, last: u64) -> Duties {
-    let stands = |id: &NodeId| before.get(id).is_some_and(|duty| duty.stopped);
-    let runs = blueprint.members.iter().filter(|member| !stands(&member.node_id));
-    let run = |id| (id, Duty { run: last + 1, all_stopped: true, ..Duty::default() });
-    let standing = before.iter().filter(|(_, duty)| duty.stopped).map(|(id, duty)| (*id, *duty));
-    standing.chain(runs.map(|member| run(member.node_id))).collect()
+/// The duties with which these run that did not stand still before, in a run that no process was started for. Nobody
+/// can be emptied by it: of their shards nothing runs.
+fn revived<'a>(members: impl Iterator<Item = &'a Member>, before: &Duties, last: u64) -> Duties {
+    let mut duties = before.clone();
+    for member in members {
+        let duty = duties.entry(member.node_id).or_default();
+        if !duty.stopped {
+            (duty.run, duty.all_stopped) = (last + 1, true);
+        }
+    }
+    duties
 }
 
 fn runs(duties: &Duties) -> u64 {
@@ -253,7 +276,9 @@ impl ClusterRecord {
     /// The hosts that are told of it, each once, by name.
     pub fn hosts(&self) -> BTreeSet<HostName> {
         let left = self.remnants.iter().map(|remnant| remnant.host.clone());
-        self.blueprint.hosts().into_iter().chain(left).collect()
+        let next = self.rebuild.as_ref().and_then(|rebuild| rebuild.next.as_ref());
+        let next = next.map(|next| next.blueprint.hosts()).unwrap_or_default();
+        self.blueprint.hosts().into_iter().chain(left).chain(next).collect()
     }
 
     /// What may still be in place on a host, by port.

@@ -288,6 +288,18 @@ fn record(
         (inferred::spec(told).map_err(unfit), Some(Finding::warning("SPEC_INFERRED", subject, message)))
     };
     let (spec, warning) = sent.map_or_else(inferred, |sent| (Ok(sent), None));
+    if !candidate.formed && is_rebuilt(candidate) {
+        let message = format!(
+            "a rebuild of {} was under way: which directories of which life are where, the lost store knew alone; it is \
+             not taken up, and its hosts go on as they were told",
+            told.cluster
+        );
+        findings.push(Finding::fatal("REBUILD_UNDER_WAY", subject, message).cure(
+            "put back a copy of the store; or look into .trash on the hosts (muster.json in each directory says whose \
+             it is), and put back by hand what is wanted",
+        ));
+        return None;
+    }
     let spec = match spec {
         Ok(spec) => spec,
         Err(unfit) => {
@@ -344,6 +356,12 @@ fn duties(candidate: &Candidate) -> Duties {
         (candidate.formed && duty != Duty::default()).then_some((one.node_id, duty))
     };
     candidate.claims.iter().flat_map(|claim| claim.told.instances.iter().filter_map(of)).collect()
+}
+
+/// Whether hosts were told to put directories back, or of earlier lives that may still be in the way.
+fn is_rebuilt(candidate: &Candidate) -> bool {
+    let instances = candidate.claims.iter().flat_map(|claim| &claim.told.instances);
+    instances.into_iter().any(|one| one.restore || (one.want != Want::Retired && !one.formers.is_empty()))
 }
 
 /// How far its hosts were told to go. The barrier was passed when anybody was told to start; one that was being called

@@ -129,7 +129,8 @@ impl World {
             Event::Up { stream, said } => {
                 if self.arrives(stream, || Event::Up { stream, said: said.clone() }) {
                     let open = &self.streams[&stream];
-                    let (nth, life, name) = (open.coordinator, open.coordinator_life, self.hosts[open.host].name.clone());
+                    let (nth, life, name) =
+                        (open.coordinator, open.coordinator_life, self.hosts[open.host].name.clone());
                     let runs = self.coordinators.get(nth).and_then(Option::as_ref).is_some_and(|it| it.life == life);
                     if runs {
                         self.coordinator_hears(nth, stream, &name, said);
@@ -142,7 +143,9 @@ impl World {
                     self.parted(host, stream);
                 }
             }
-            Event::Parted { stream, side: Side::Coordinator } => self.departed(self.streams[&stream].coordinator, stream),
+            Event::Parted { stream, side: Side::Coordinator } => {
+                self.departed(self.streams[&stream].coordinator, stream)
+            }
             Event::Ring { coordinator, life, appointment } => self.rings(coordinator, life, appointment),
             Event::Ended { pid, how } => self.ended(pid, how),
             Event::Exited { host, life, pid, port, how } => {

@@ -69,7 +69,7 @@ pub async fn watch(
 
 /// Stops taking steps.
 pub fn pause(shared: &Shared, id: &str) -> Result<wire::Operation, Failure> {
-    turn(shared, id, OpState::Paused, "paused; servers that run go on running")
+    turn(shared, id, OpState::Paused, "paused; what hosts were told they still do, and nothing more is begun")
 }
 
 /// Goes on.

@@ -37,13 +37,11 @@ pub fn undoable(shared: &Shared) -> Result<Vec<(ClusterId, Incarnation)>, Failur
     Ok(found)
 }
 
-/// The undo that is under way and needs directories of that life of that cluster, or of any life of it.
-pub fn undoing(shared: &Shared, id: ClusterId, life: Option<Incarnation>) -> Result<Option<OperationId>, Failure> {
+/// The rebuild or undo of a cluster that is under way: what it sets aside or puts back is in the trash, or about to be.
+pub fn under_way(shared: &Shared, id: ClusterId) -> Result<Option<OperationId>, Failure> {
     let clusters = shared.ledger.clusters().map_err(store_failed)?;
-    let Some(record) = clusters.into_iter().find(|record| record.blueprint.cluster_id == id) else { return Ok(None) };
-    let Some(rebuild) = record.rebuild.as_ref().filter(|rebuild| rebuild.undo) else { return Ok(None) };
-    let next = rebuild.next.as_ref().map_or(record.blueprint.incarnation, |next| next.blueprint.incarnation);
-    Ok(life.is_none_or(|life| life == next).then_some(rebuild.operation))
+    let record = clusters.into_iter().find(|record| record.blueprint.cluster_id == id);
+    Ok(record.and_then(|record| record.rebuild).map(|rebuild| rebuild.operation))
 }
 
 /// One that never was.
@@ -89,7 +87,8 @@ pub fn cancel(shared: &Shared, record: &ClusterRecord, rebuild: &Rebuild) -> Res
     if rebuild.stage == Stage::Return {
         return Ok(());
     }
-    let Some(after) = rebuild::call_off(record) else {
+    let heard = shared.inventory().heard(&record.blueprint, &shared.bars().map_err(store_failed)?);
+    let Some(after) = rebuild::call_off(record, &heard) else {
         let message = format!(
             "life {} of {name} is past the point of no return: directories of the one before are being set aside",
             record.blueprint.incarnation

@@ -26,6 +26,20 @@ impl Credentials {
         }
         Ok(Some(next))
     }
+
+    /// For a life that comes back: what clients have, and whom they believe, is what the present life says, which they
+    /// may have been given since; the rest is its own.
+    pub fn returning(back: Option<&Self>, now: Option<&Self>) -> Option<Self> {
+        let mut back = back?.clone();
+        let Some(now) = now else { return Some(back) };
+        if let (Some(back), Some(now)) = (&mut back.passwords, &now.passwords) {
+            keep(back, now);
+        }
+        if back.authority.is_some() && now.authority.is_some() {
+            back.authority.clone_from(&now.authority);
+        }
+        Some(Self { rotation: None, ..back })
+    }
 }
 
 fn keep(next: &mut Passwords, before: &Passwords) {
@@ -52,10 +66,18 @@ mod tests {
         let spec = spec(Tls::Off);
         let before = Credentials::draw(&spec, Incarnation(1), None, &mut random).unwrap().unwrap();
         let next = Credentials::reborn(Some(&before), &spec, Incarnation(2), None, &mut random).unwrap().unwrap();
+        let before_all = before.clone();
+        let fresh = History::new(Password::of(&random().unwrap()));
         let (old, new) = (before.passwords.unwrap(), next.passwords.unwrap());
         assert_eq!((&old.default, &old.users), (&new.default, &new.users));
         assert_ne!(old.admin, new.admin);
         assert_ne!(old.replica, new.replica);
         assert_eq!(new.incarnation, Incarnation(2));
+        let rotated =
+            Credentials { passwords: Some(Passwords { default: fresh, ..new }), authority: None, rotation: None };
+        let back = Credentials::returning(Some(&before_all), Some(&rotated)).unwrap();
+        let (back, rotated) = (back.passwords.unwrap(), rotated.passwords.unwrap());
+        assert_eq!(back.default, rotated.default, "what was withdrawn from clients does not come back");
+        assert_eq!((&back.admin, back.incarnation), (&old.admin, Incarnation(1)));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use muster_proto::{HostName, Member, wire};
+use muster_proto::{HostName, Member, ports::DEFAULT_BUS_OFFSET, wire};
 
 use super::{Question, appraised, without, words::runs};
 use crate::{finding::Finding, placement::text::list};
@@ -72,7 +72,16 @@ fn wanted(host: &HostName, of: &Question) -> Option<Finding> {
 
 /// Servers before 7.0 derive the bus port from the client port, and nothing else (`CLUSTER_PORT_INCR`, cluster.h).
 fn unsupported(of: &Question) -> Option<Finding> {
-    let server = of.server.filter(|server| server.major < 7 && !of.fenced.is_empty())?;
+    let server = of.server.filter(|server| server.major < 7)?;
+    let usual = of.bus_offset == DEFAULT_BUS_OFFSET;
+    if of.fenced.is_empty() {
+        let message = format!(
+            "{server} has no cluster-port (Redis 7.0 and newer have), and the usual bus ports are not free of servers \
+             that may still be listening there"
+        );
+        let cure = "bring back the hosts that are awaited (muster status), or install Redis 7.0 or newer, or Valkey";
+        return (!usual).then(|| Finding::fatal("FENCE_UNSUPPORTED", "redis-server", message).cure(cure));
+    }
     let fenced = list(of.fenced);
     let message = format!(
         "{server} has no cluster-port (Redis 7.0 and newer have): the next life would listen on the bus ports of the \

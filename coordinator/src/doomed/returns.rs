@@ -41,7 +41,7 @@ pub(super) fn returning(undo: &Undo) -> Vec<wire::ReturningInstance> {
 }
 
 /// What is missing of it.
-pub(super) fn incomplete(undo: &Undo) -> Option<Finding> {
+pub fn incomplete(undo: &Undo) -> Option<Finding> {
     let (mut gone, mut unknown): (Vec<_>, Vec<(&HostName, String)>) = (Vec::new(), Vec::new());
     for member in &undo.blueprint.members {
         match whereabouts(member, undo) {

@@ -62,7 +62,7 @@ impl Keeper {
         let next = ClusterRecord { goal: Goal::Running, ..record.clone() };
         let message = "all directories are written; starting all servers".to_owned();
         let step =
-            Step { record, operation, next: Some(next), state: operation.state, phase: "START", done: 0, message };
+            Step { record, operation, next: Some(next), state: OpState::Running, phase: "START", done: 0, message };
         self.take(step, |write| write.goal(&record.blueprint.cluster, Goal::Running))
     }
 
@@ -111,9 +111,9 @@ impl Keeper {
         let patience = self.shared.config.verify_patience;
         let needed = formation::needs_operator(phase, drive.moved.elapsed(), patience);
         let unproved = drive.unproved.as_ref().map(|(why, _)| format!("; {why}")).unwrap_or_default();
-        // Everything runs again, and how it was before nobody knows: it may be no worse.
-        if let (Phase::Return { unsettled }, Some(why)) = (phase, &needed)
-            && unsettled.iter().all(|culprit| !culprit.stuck)
+        // They were told to run again, and how it was before nobody knows: it may be no worse.
+        if let (Phase::Return { .. }, Some(why)) = (phase, &needed)
+            && drive.moved.elapsed() >= patience
         {
             let cluster = &record.blueprint.cluster;
             let message =

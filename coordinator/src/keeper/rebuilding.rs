@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use muster_proto::{InstanceState, InstanceStatus, wire};
+use muster_proto::{InstanceState, InstanceStatus, Life, wire};
 use uuid::Uuid;
 
 use super::{Keeper, Said, Step};
@@ -24,13 +24,14 @@ impl Keeper {
             record.blueprint.cluster,
             if crossed.restores() { "comes back" } else { "begins" }
         );
-        let (after, formed) = (crossed.clone(), record.formed_ms.is_some());
-        let state = operation.state;
+        let lived = record.rebuild.as_ref().is_some_and(|rebuild| rebuild.lived);
+        let after = crossed.clone();
+        let state = OpState::Running;
         let detail = format!("operation {}: {message}", operation.id);
         let step = Step { record, operation, next: Some(crossed), state, phase: "WIPE", done: 0, message };
         self.take(step, |write| {
             note(write, &detail)?;
-            write.cross(&after, &ended, formed)
+            write.cross(&after, &ended, lived)
         })
     }
 
@@ -142,6 +143,12 @@ fn asked<'a>(
 }
 
 fn permit(record: &ClusterRecord, remnant: &Remnant, status: &InstanceStatus, nonce: Uuid, term: u64) -> wire::Permit {
+    let here = record.blueprint.members.iter().any(|it| (&it.host, it.port) == (&remnant.host, remnant.port));
+    let left = record.remnants.iter().rfind(|it| (&it.host, it.port) == (&remnant.host, remnant.port));
+    let new_life = match left {
+        Some(last) if !here => last.former.life,
+        _ => Life(record.blueprint.incarnation.0),
+    };
     wire::Permit {
         term,
         operation: remnant.former.operation.to_string(),
@@ -149,7 +156,7 @@ fn permit(record: &ClusterRecord, remnant: &Remnant, status: &InstanceStatus, no
         port: status.port.into(),
         node_id: remnant.former.node_id.to_string(),
         old_life: remnant.former.life.0,
-        new_life: status.life.0,
+        new_life: new_life.0,
         nonce: nonce.to_string(),
     }
 }

@@ -24,7 +24,7 @@ type Result<T> = std::result::Result<T, LedgerError>;
 pub(super) const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS rebuilds (
     cluster TEXT PRIMARY KEY, operation TEXT NOT NULL, stage TEXT NOT NULL, undo INTEGER NOT NULL,
-    missing TEXT NOT NULL, can_return INTEGER NOT NULL, sealed BLOB
+    missing TEXT NOT NULL, can_return INTEGER NOT NULL, lived INTEGER NOT NULL, sealed BLOB
 ) STRICT;
 CREATE TABLE IF NOT EXISTS remnants (cluster TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS lives (
@@ -94,12 +94,12 @@ pub struct EndedLife {
     pub ended_ms: u64,
 }
 
-type RebuildRow = (String, String, bool, String, bool, Option<Vec<u8>>);
+type RebuildRow = (String, String, bool, String, bool, bool, Option<Vec<u8>>);
 
 /// The rebuild of a cluster that is under way, and what earlier ones have left.
 pub(super) fn of(connection: &Connection, sealer: &Seal, cluster: &str) -> Result<(Option<Rebuild>, Vec<Remnant>)> {
     let mut statement = connection.prepare_cached(
-        "SELECT operation, stage, undo, missing, can_return, sealed FROM rebuilds WHERE cluster = ?1",
+        "SELECT operation, stage, undo, missing, can_return, lived, sealed FROM rebuilds WHERE cluster = ?1",
     )?;
     let read = |row: &Row| {
         Ok::<RebuildRow, rusqlite::Error>((
@@ -109,10 +109,11 @@ pub(super) fn of(connection: &Connection, sealer: &Seal, cluster: &str) -> Resul
             row.get(3)?,
             row.get(4)?,
             row.get(5)?,
+            row.get(6)?,
         ))
     };
     let row = statement.query_row([cluster], read).optional()?;
-    let rebuild = row.map(|(operation, stage, undo, missing, can_return, sealed)| {
+    let rebuild = row.map(|(operation, stage, undo, missing, can_return, lived, sealed)| {
         let next = sealed.map(|sealed| open(sealer, &next_place(cluster), &sealed)).transpose()?;
         Ok::<_, LedgerError>(Rebuild {
             operation: operation.parse().map_err(damaged)?,
@@ -120,6 +121,7 @@ pub(super) fn of(connection: &Connection, sealer: &Seal, cluster: &str) -> Resul
             undo,
             missing: serde_json::from_str::<BTreeSet<HostName>>(&missing).map_err(damaged)?,
             can_return,
+            lived,
             next: next.map(Box::new),
         })
     });
@@ -166,9 +168,10 @@ impl Write<'_> {
             rebuild.undo,
             serde_json::to_string(&rebuild.missing).map_err(damaged)?,
             rebuild.can_return,
+            rebuild.lived,
             sealed,
         ];
-        self.0.execute("INSERT OR REPLACE INTO rebuilds VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)", row)?;
+        self.0.execute("INSERT OR REPLACE INTO rebuilds VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)", row)?;
         Ok(())
     }
 

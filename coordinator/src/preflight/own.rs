@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use muster_proto::{ClusterName, HostName, InstanceState, InstanceStatus, Member, NodeId, Port, wire};
 
 use super::{Answer, not_local};
-use crate::blueprint::Blueprint;
+use crate::{blueprint::Blueprint, rebuild::Remnant};
 
 /// The instances that a cluster has now, by host and client port.
 pub type Ours = BTreeMap<HostName, BTreeMap<Port, Own>>;
@@ -51,6 +51,14 @@ pub fn ours(blueprint: &Blueprint, instances: &BTreeMap<NodeId, InstanceStatus>)
         ours.entry(member.host.clone()).or_default().insert(member.port, own);
     }
     ours
+}
+
+/// What earlier lives may have left in place explains a directory, too: it goes before the port is needed again.
+pub fn add_left(ours: &mut Ours, left: &[Remnant]) {
+    for remnant in left {
+        let own = Own { bus: remnant.bus_port, listens: Listens::Unsure };
+        ours.entry(remnant.host.clone()).or_default().entry(remnant.port).or_insert(own);
+    }
 }
 
 fn listening(member: &Member, instances: &BTreeMap<NodeId, InstanceStatus>) -> Listens {

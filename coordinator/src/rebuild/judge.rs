@@ -25,10 +25,19 @@ fn unstopped(status: &InstanceStatus) -> Option<(String, bool)> {
     })
 }
 
-/// Those whose processes are not proved to be gone. Hosts that it is done without are not waited for.
+/// Those whose processes are not proved to be gone. Hosts that it is done without are not waited for, unless they are
+/// there again. An undo waits for the hosts that directories come back on, too.
 pub(super) fn running(record: &ClusterRecord, rebuild: &Rebuild, heard: &Heard) -> Vec<Culprit> {
-    let waited = record.blueprint.members.iter().filter(|member| !rebuild.missing.contains(&member.host));
-    waited.filter_map(|member| formation::culprit(member, heard, &|_, status| unstopped(status))).collect()
+    let away = |host| rebuild.missing.contains(host) && heard.silent.contains_key(host);
+    let waited = record.blueprint.members.iter().filter(|member| !away(&member.host));
+    let running = waited.filter_map(|member| formation::culprit(member, heard, &|_, status| unstopped(status)));
+    let back = rebuild.next.as_ref().filter(|_| rebuild.undo).map(|next| next.blueprint.hosts()).unwrap_or_default();
+    let here = record.blueprint.hosts();
+    let silent = back.iter().filter(|host| !here.contains(host)).filter_map(|host| {
+        let why = heard.silent.get(host)?.clone();
+        Some(Culprit { name: host.to_string(), why, stuck: false })
+    });
+    running.chain(silent).collect()
 }
 
 /// Those whose directory of an ended life is not proved to be out of the way.

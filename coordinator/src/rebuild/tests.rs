@@ -1,11 +1,14 @@
 //! What a rebuild makes of records, and of what is heard.
 
-use muster_proto::{Ask, BusOffset, ClusterAssignment, Incarnation, InstanceState, InstanceStatus, Member, Role, Want};
+use muster_proto::{
+    Ask, BusOffset, ClusterAssignment, Incarnation, InstanceState, InstanceStatus, Member, NodeId, Role, Want,
+};
 use uuid::Uuid;
 
 use super::*;
 use crate::{
     reconcile::{Told, assignments},
+    rolling::Duty,
     samples::{absent, heard, id, record, running},
 };
 
@@ -144,19 +147,20 @@ fn calling_off_leads_back_only_while_nothing_was_moved() {
     let mut stood = fencing(&[]);
     let still = stood.blueprint.members[0].node_id;
     stood.duties.insert(still, Duty { stopped: true, run: 4, ..Duty::default() });
-    let back = call_off(&stood).unwrap();
+    let back = call_off(&stood, &in_state(&stood, InstanceState::Stopped)).unwrap();
     assert_eq!(back.stage(), Some(Stage::Return));
     assert!(back.duties[&still].stopped, "what stood still before stands still again");
     let runs: BTreeSet<_> = back.duties.values().filter(|duty| !duty.stopped).map(|duty| duty.run).collect();
     assert_eq!(runs, BTreeSet::from([5]), "no process was ever started for that run");
     assert!(told(&back).iter().all(|(_, want, ..)| *want != Want::Prepared));
     assert_eq!(phase(&back, &in_state(&back, InstanceState::Stopped)).word(), "RETURN");
-    let whole = call_off(&fencing(&[])).unwrap();
+    let whole = call_off(&fencing(&[]), &Heard::default()).unwrap();
+    assert!(whole.duties.is_empty(), "of what is not proved to be stopped nothing is said");
     let running = heard(&whole.blueprint, |member| running(&whole.blueprint, member));
     assert_eq!(phase(&whole, &running), Phase::Returned);
-    assert!(call_off(&crossed().0).is_none());
-    assert!(call_off(&back).is_none());
-    assert!(call_off(&formed()).is_none());
+    for other in [crossed().0, back, formed()] {
+        assert!(call_off(&other, &Heard::default()).is_none());
+    }
 }
 
 #[test]
@@ -181,6 +185,10 @@ fn an_undo_puts_back_what_was_there_and_nothing_that_is_in_place_is_in_its_way()
             .iter()
             .all(|(_, want, formers, restore)| { *want == Want::Prepared && *formers == [2] && *restore })
     );
+    assert!(!fenced.rebuild.as_ref().unwrap().lived, "what never was is not wanted back");
+    let again = Order { operation: operation(FIRST), undo: false, missing: BTreeSet::new(), next: life(&undone, 3) };
+    let superseded = begin(&undone, again);
+    assert!(superseded.rebuild.as_ref().unwrap().lived, "an undo that stood still is undone to again");
     assert!(undone.duties.values().all(|duty| duty.all_stopped && duty.run > 0));
 }
 

@@ -154,22 +154,16 @@ impl World {
         self.run_in(host, home, life, (&conf, &nodes), locked)
     }
 
-    pub fn run_in(
-        &mut self,
-        host: usize,
-        home: u64,
-        life: Life,
-        files: (&str, &str),
-        locked: bool,
-    ) -> Option<i32> {
+    pub fn run_in(&mut self, host: usize, home: u64, life: Life, files: (&str, &str), locked: bool) -> Option<i32> {
         let pid = i32::try_from(self.number()).expect("few");
         let mut server = Server::start(pid, host, home, life, files, self.now)?;
         server.locked = locked;
         server.answers_from = self.now + self.dice.ms(10, 400);
         let ends = [server.port, server.bus];
-        let taken = self.servers.values().any(|other| {
-            other.host == host && (ends.contains(&other.port) || ends.contains(&other.bus))
-        });
+        let taken = self
+            .servers
+            .values()
+            .any(|other| other.host == host && (ends.contains(&other.port) || ends.contains(&other.bus)));
         if taken {
             self.after(Duration::from_millis(15), Event::Ended { pid, how: End::PortTaken });
             // It listens nowhere meanwhile.

@@ -5,13 +5,13 @@
 
 use std::{collections::BTreeMap, path::PathBuf, rc::Rc, time::Duration};
 
+use muster_agent::layout::Directory as Place_;
 use muster_agent::{
     ledger::Refusal,
     reconcile::{self, Answer, ProcessSeen, Rules, Seen, Verdict},
     report,
     restart::{Ending, Exit, Load, Past, Stake, Word},
 };
-use muster_agent::layout::Directory as Place_;
 use muster_proto::{
     Account, ClusterAssignment, Generation, HostAssignment, InstanceAssignment, InstanceStatus, Keeps, NodeId, Port,
     PortUse, Report, Role, Server as Binary, Topology, wire,
@@ -336,7 +336,9 @@ impl World {
             if place.process.is_none() {
                 match self.find(host, *port, &ends.map(Vec::from).unwrap_or_default()) {
                     Found::Nothing => place.other = None,
-                    Found::Ours(pid) => place.meet(Held { pid, stopping: None, run: Some(self.run(host, *port, wanted)) }, now),
+                    Found::Ours(pid) => {
+                        place.meet(Held { pid, stopping: None, run: Some(self.run(host, *port, wanted)) }, now)
+                    }
                     Found::Other(other) => place.other = Some(other),
                 }
             }
@@ -475,9 +477,7 @@ impl World {
             },
             replaced: views.into_iter().any(replaced) || elsewhere,
             overruled: agent.places[&wanted.port].overruled
-                || (wanted.all_stopped
-                    && (keeps == Keeps::Nothing || wanted.restore)
-                    && self.is_newer(host, wanted)),
+                || (wanted.all_stopped && (keeps == Keeps::Nothing || wanted.restore) && self.is_newer(host, wanted)),
             word: match agent.word {
                 _ if agent.places[&wanted.port].lived => Word::Given,
                 Word::Awaited if this_boot => Word::AwaitedBriefly,

@@ -34,8 +34,12 @@ impl World {
     /// Whether anything has changed.
     fn gossip(&mut self) -> bool {
         let now = self.now;
-        let claims: Vec<Claim> =
-            self.servers.values().filter(|server| server.is_awake(now) && server.bus > 0).map(|it| it.claim()).collect();
+        let claims: Vec<Claim> = self
+            .servers
+            .values()
+            .filter(|server| server.is_awake(now) && server.bus > 0)
+            .map(|it| it.claim())
+            .collect();
         let addresses: BTreeMap<_, usize> =
             self.hosts.iter().enumerate().map(|(nth, host)| (host.address, nth)).collect();
         let mut servers = std::mem::take(&mut self.servers);

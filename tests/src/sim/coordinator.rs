@@ -471,23 +471,29 @@ impl World {
                 continue;
             }
             for status in &report.instances {
-                let Some(ask) = status.asks.as_ref().filter(|_| status.cluster == record.blueprint.cluster) else { continue };
+                let Some(ask) = status.asks.as_ref().filter(|_| status.cluster == record.blueprint.cluster) else {
+                    continue;
+                };
                 let meant = |remnant: &&rebuild::Remnant| {
                     (&remnant.host, remnant.port, remnant.former.node_id, remnant.former.life)
                         == (&status.host, status.port, ask.node_id, ask.life)
                 };
                 let Some(remnant) = record.remnants.iter().find(meant) else { continue };
                 if coordinator.permitted.insert(ask.nonce) || again {
-                    permits.push((stream, remnant.name(), wire::Permit {
-                        term,
-                        operation: remnant.former.operation.to_string(),
-                        cluster_id: record.blueprint.cluster_id.to_string(),
-                        port: status.port.into(),
-                        node_id: remnant.former.node_id.to_string(),
-                        old_life: remnant.former.life.0,
-                        new_life: status.life.0,
-                        nonce: ask.nonce.to_string(),
-                    }));
+                    permits.push((
+                        stream,
+                        remnant.name(),
+                        wire::Permit {
+                            term,
+                            operation: remnant.former.operation.to_string(),
+                            cluster_id: record.blueprint.cluster_id.to_string(),
+                            port: status.port.into(),
+                            node_id: remnant.former.node_id.to_string(),
+                            old_life: remnant.former.life.0,
+                            new_life: status.life.0,
+                            nonce: ask.nonce.to_string(),
+                        },
+                    ));
                 }
             }
         }

@@ -45,7 +45,9 @@ impl Dice {
 
     pub fn uuid(&mut self) -> Uuid {
         let (high, low) = (self.next(), self.next());
-        uuid::Builder::from_u128(u128::from(high) << 64 | u128::from(low)).with_version(uuid::Version::Random).into_uuid()
+        uuid::Builder::from_u128(u128::from(high) << 64 | u128::from(low))
+            .with_version(uuid::Version::Random)
+            .into_uuid()
     }
 
     pub fn node_id(&mut self) -> NodeId {

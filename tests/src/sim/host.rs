@@ -16,7 +16,8 @@ use muster_agent::{
     restart::{Past, Word},
 };
 use muster_proto::{
-    ClusterId, ClusterName, Generation, HostAssignment, HostName, Incarnation, InstanceState, NodeId, NodeView, Port, PortSet, Report, Topology, view, wire,
+    ClusterId, ClusterName, Generation, HostAssignment, HostName, Incarnation, InstanceState, NodeId, NodeView, Port,
+    PortSet, Report, Topology, view, wire,
 };
 use uuid::Uuid;
 

@@ -120,7 +120,8 @@ impl World {
             let now = (host.disk.orders.term(), host.disk.orders.generation());
             let before = self.judge.ledgers.insert(nth, now).unwrap_or_default();
             if now.0 < before.0 || now.1 < before.1 {
-                let sentence = format!("{}: term {}, generation {} after {}, {}", host.name, now.0, now.1, before.0, before.1);
+                let sentence =
+                    format!("{}: term {}, generation {} after {}, {}", host.name, now.0, now.1, before.0, before.1);
                 self.judge.condemn(sentence);
             }
             let there = host.disk.places.len() + host.disk.trash.len();
@@ -275,7 +276,8 @@ impl World {
         *self.judge.owned.entry(host).or_default() -= 1;
         let life = directory.life();
         if self.judge.current.get(&life.0) == Some(&life) && self.judge.started.contains(&life) {
-            let sentence = format!("{}: a directory of life {} is deleted, which goes on", self.hosts[host].name, life.1);
+            let sentence =
+                format!("{}: a directory of life {} is deleted, which goes on", self.hosts[host].name, life.1);
             self.judge.condemn(sentence);
         }
     }

@@ -252,7 +252,9 @@ impl World {
 /// named by its pid, and whoever has started it ends it.
 fn commands(words: &str) -> Vec<String> {
     let mut found = Vec::new();
-    for (at, _) in words.match_indices("muster ").chain(words.match_indices("kill ")).chain(words.match_indices("redis-cli ")) {
+    for (at, _) in
+        words.match_indices("muster ").chain(words.match_indices("kill ")).chain(words.match_indices("redis-cli "))
+    {
         let rest = &words[at..];
         let end = rest.find([';', ',', ')', '(']).unwrap_or(rest.len());
         found.push((at, rest[..end].trim_end_matches(['.', ' ']).to_owned()));

@@ -34,7 +34,9 @@ pub enum Act {
     Cancel(OperationId),
     Pause(OperationId),
     Resume(OperationId),
-    Rebuild { missing: Option<usize> },
+    Rebuild {
+        missing: Option<usize>,
+    },
     Undo,
     /// Of the trash of a host, all that there is.
     Purge(usize),
@@ -156,8 +158,8 @@ impl World {
         let spec = self.plan.spec(0..self.hosts.len())?;
         for host in &spec.parts().hosts {
             let free = |ports: &[(muster_proto::Port, PortUse)]| ports.iter().all(|(_, usage)| *usage == PortUse::Free);
-            let fits = self.live(&host.name)
-                && self.main()?.report(&host.name).is_some_and(|report| free(&report.ports));
+            let fits =
+                self.live(&host.name) && self.main()?.report(&host.name).is_some_and(|report| free(&report.ports));
             if !fits {
                 return None;
             }
@@ -254,8 +256,11 @@ impl World {
             .map(|seat| (seat.host.clone(), seat.port))
             .collect();
         let offset = self.offset(&record, &seats, &fenced)?;
-        let identity =
-            Identity { cluster: record.blueprint.cluster.clone(), cluster_id: record.blueprint.cluster_id, incarnation };
+        let identity = Identity {
+            cluster: record.blueprint.cluster.clone(),
+            cluster_id: record.blueprint.cluster_id,
+            incarnation,
+        };
         let blueprint = self.draw(&spec, identity, offset)?;
         let next = LifeRecord { spec, blueprint, credentials: None, duties: Duties::new() };
         self.approves(&record, next, false, fenced)

@@ -86,7 +86,8 @@ impl Plan {
         let hosts: Vec<SpecHost> =
             hosts.map(|nth| SpecHost { name: Self::host_name(nth), ports: Self::ports(self.fleet[nth]) }).collect();
         let instances: usize = hosts.iter().map(|host| host.ports.iter().count()).sum();
-        let replicas = if instances >= 3 * (usize::try_from(self.replicas).expect("few") + 1) { self.replicas } else { 0 };
+        let replicas =
+            if instances >= 3 * (usize::try_from(self.replicas).expect("few") + 1) { self.replicas } else { 0 };
         let parts = SpecParts {
             name: "orders".parse().expect("a name"),
             replicas,

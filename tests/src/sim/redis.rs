@@ -143,12 +143,19 @@ pub fn read_nodes(text: &str) -> Option<(NodeId, Vec<Peer>)> {
 
 /// A directive of a redis.conf.
 pub fn directive<'a>(conf: &'a str, key: &str) -> Option<&'a str> {
-    conf.lines().filter_map(|line| line.split_once(' ')).filter(|(found, _)| *found == key).map(|(_, value)| value).last()
+    conf.lines().rev().filter_map(|line| line.split_once(' ')).find(|(found, _)| *found == key).map(|(_, value)| value)
 }
 
 impl Server {
     /// Reads its conf and its nodes.conf; none where it would refuse them.
-    pub fn start(pid: i32, host: usize, home: u64, life: Life, (conf, nodes): (&str, &str), now: Duration) -> Option<Self> {
+    pub fn start(
+        pid: i32,
+        host: usize,
+        home: u64,
+        life: Life,
+        (conf, nodes): (&str, &str),
+        now: Duration,
+    ) -> Option<Self> {
         let (me, peers) = read_nodes(nodes)?;
         let port: u16 = directive(conf, "port")?.parse().ok()?;
         let timeout = directive(conf, "cluster-node-timeout").and_then(|ms| ms.parse().ok()).unwrap_or(15_000);
@@ -351,8 +358,12 @@ impl Server {
     fn judge(&mut self, now: Duration) {
         let size = self.masters().count();
         let reachable = self.masters().filter(|peer| !peer.suspected && !peer.failed).count();
-        let served: u32 =
-            self.masters().filter(|peer| !peer.failed).flat_map(|peer| peer.role.slots()).map(|slots| u32::from(slots.len())).sum();
+        let served: u32 = self
+            .masters()
+            .filter(|peer| !peer.failed)
+            .flat_map(|peer| peer.role.slots())
+            .map(|slots| u32::from(slots.len()))
+            .sum();
         if reachable < size / 2 + 1 {
             (self.ok, self.minority) = (false, Some(now));
             return;

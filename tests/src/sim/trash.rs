@@ -17,12 +17,7 @@ impl World {
     }
 
     /// What a directory that is to be put back lacks.
-    pub fn trashed(
-        &self,
-        host: usize,
-        cluster: &ClusterAssignment,
-        wanted: &InstanceAssignment,
-    ) -> Result<(), String> {
+    pub fn trashed(&self, host: usize, cluster: &ClusterAssignment, wanted: &InstanceAssignment) -> Result<(), String> {
         let stamp = stamp_of(cluster, wanted);
         self.in_trash(host, &stamp).map(drop).ok_or_else(|| "it is not in the trash".to_owned())
     }

@@ -8,8 +8,17 @@ use std::{
 use muster_proto::{ClusterName, HostName, NodeId, Port, Sha256, Term, wire};
 
 use super::{
-    coordinator::Coordinator, dice::Dice, faults::Fault, host::{Host, Life}, judge::Judge, morning::Morning, operator::Operator, plan::Plan,
-    redis::Server, store::Store, story::Story,
+    coordinator::Coordinator,
+    dice::Dice,
+    faults::Fault,
+    host::{Host, Life},
+    judge::Judge,
+    morning::Morning,
+    operator::Operator,
+    plan::Plan,
+    redis::Server,
+    store::Store,
+    story::Story,
 };
 
 /// Between two rounds of the servers' cron.
@@ -23,7 +32,11 @@ pub enum Down {
     Leaders(ClusterName, BTreeSet<NodeId>),
     Permit(wire::Permit),
     /// Write through these, and see how many replicas have it.
-    Canary { task: u64, term: Term, masters: Vec<(Port, usize)> },
+    Canary {
+        task: u64,
+        term: Term,
+        masters: Vec<(Port, usize)>,
+    },
 }
 
 /// What an agent says.
@@ -47,21 +60,56 @@ pub enum Side {
 pub enum Event {
     /// The servers' cron, and their agents' looks.
     Round,
-    Pass { host: usize, life: u32, appointment: u64 },
-    Dial { host: usize, life: u32 },
-    Down { stream: u64, said: Down },
-    Up { stream: u64, said: Up },
-    Parted { stream: u64, side: Side },
+    Pass {
+        host: usize,
+        life: u32,
+        appointment: u64,
+    },
+    Dial {
+        host: usize,
+        life: u32,
+    },
+    Down {
+        stream: u64,
+        said: Down,
+    },
+    Up {
+        stream: u64,
+        said: Up,
+    },
+    Parted {
+        stream: u64,
+        side: Side,
+    },
     /// The bell of a coordinator, or its tick.
-    Ring { coordinator: usize, life: u32, appointment: u64 },
+    Ring {
+        coordinator: usize,
+        life: u32,
+        appointment: u64,
+    },
     /// A server's end.
-    Ended { pid: i32, how: End },
-    Exited { host: usize, life: u32, pid: i32, port: Port, how: End },
-    AgentStarts { host: usize },
-    Boots { host: usize },
+    Ended {
+        pid: i32,
+        how: End,
+    },
+    Exited {
+        host: usize,
+        life: u32,
+        pid: i32,
+        port: Port,
+        how: End,
+    },
+    AgentStarts {
+        host: usize,
+    },
+    Boots {
+        host: usize,
+    },
     CoordinatorStarts,
     StrayEnds,
-    Thaws { pid: i32 },
+    Thaws {
+        pid: i32,
+    },
     Mends(Mend),
     Fault(Fault),
     Operator,

@@ -1,6 +1,6 @@
 //! A rebuild is approved: everything that its plan leans on is looked at again, the next life is drawn, and it begins.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use muster_proto::{
     AccessRole, HostName, Incarnation, OperationId, Sha256, Spec, Tls,
@@ -10,11 +10,12 @@ use muster_proto::{
 };
 use uuid::Uuid;
 
-use super::{free, next_incarnation, target};
+use super::{free, next_incarnation, planned::in_place, target};
 use crate::{
     admin::{apply, operations, protection},
     blueprint::{Blueprint, Identity},
     credentials::{Authority, Credentials},
+    doomed,
     gate::Visit,
     keeper::{Said, Shared},
     ledger::{ClusterRecord, LedgerError, OpState, OperationRecord, unix_ms},
@@ -67,9 +68,19 @@ pub async fn apply(
 }
 
 impl Approval<'_> {
-    fn again(&self) -> String {
+    /// The command that this was planned with, as far as it is known here.
+    fn command(&self) -> String {
+        let fenced: String = self.rebuild.fenced.iter().map(|host| format!(" --fence-missing {host}")).collect();
+        let leaves =
+            |line: &&String| !self.rebuild.fenced.iter().any(|host| line.starts_with(&format!("{host} leaves")));
         let undo = if self.rebuild.undo { " --undo" } else { "" };
-        format!("plan again: muster rebuild {}{undo}", self.spec.parts().name)
+        let reshaped = !self.rebuild.undo && self.rebuild.changes.iter().any(|line| leaves(&line));
+        let file = if reshaped { " --file SPEC" } else { "" };
+        format!("muster rebuild {}{undo}{file}{fenced}", self.spec.parts().name)
+    }
+
+    fn again(&self) -> String {
+        format!("plan again: {}", self.command())
     }
 
     fn stale(&self, why: impl std::fmt::Display) -> Failure {
@@ -110,16 +121,33 @@ impl Approval<'_> {
     async fn looked_at_again(&self, shared: &Arc<Shared>, record: &ClusterRecord) -> Result<(), Failure> {
         let now = shared.appraise(&record.blueprint).await;
         if !self.rebuild.even_if_serving
-            && let Some(writes) = crate::doomed::writes(&record.blueprint, &now)
+            && let Some(writes) = doomed::writes(&record.blueprint, &now)
         {
             let name = &record.blueprint.cluster;
             let message = format!("{writes}; nothing was changed");
             return Err(Failure::new(Reason::ClientsWrite, message)
                 .hint(format!("stop the writers, or say that you mean it: muster rebuild {name} --even-if-serving")));
         }
-        match crate::doomed::keeps_less(self.rebuild, &now) {
+        if self.rebuild.undo {
+            self.is_still_there(shared, record).await?;
+        }
+        match doomed::keeps_less(self.rebuild, &now) {
             Some(change) => Err(self.stale(change)),
             None => Ok(()),
+        }
+    }
+
+    /// What comes back has not been deleted since.
+    async fn is_still_there(&self, shared: &Arc<Shared>, record: &ClusterRecord) -> Result<(), Failure> {
+        let lives = shared.ledger.lives(record.blueprint.cluster_id).map_err(store_failed)?;
+        let Some(back) = target(record, &lives) else { return Err(self.stale("nothing would come back now")) };
+        let blueprint = &back.life.blueprint;
+        let trash = shared.rummage(blueprint.hosts(), Some(blueprint.cluster_id)).await;
+        let in_place = in_place(record, blueprint.incarnation);
+        let undo = doomed::Undo { blueprint, trash: &trash, in_place: &in_place };
+        match doomed::incomplete(&undo) {
+            None => Ok(()),
+            Some(finding) => Err(Failure::new(Reason::NothingToUndo, finding.message).hint(finding.cure)),
         }
     }
 
@@ -136,6 +164,11 @@ impl Approval<'_> {
         let open = superseded.map(|id| id.to_string()).unwrap_or_default();
         if open != self.rebuild.supersedes {
             return Err(self.stale("another operation has the cluster now"));
+        }
+        let bars = shared.bars().map_err(store_failed)?;
+        let back = |host: &&HostName| shared.inventory().away(host, &bars).is_none();
+        if let Some(host) = self.fenced()?.iter().find(back) {
+            return Err(self.stale(format!("{host} is there again")));
         }
         let facts =
             |host: &str| host.parse::<HostName>().map(|host| shared.inventory().facts(&host)).unwrap_or_default();
@@ -160,13 +193,21 @@ impl Approval<'_> {
         format!("{verb} cluster {name}: {what} (as {})", &essence[..12])
     }
 
+    fn fenced(&self) -> Result<BTreeSet<HostName>, Failure> {
+        let fenced = self.rebuild.fenced.iter().map(|host| host.parse()).collect::<Result<_, _>>();
+        fenced.map_err(|error| Failure::invalid(format!("plan.rebuild.fenced: {error}")))
+    }
+
     /// The life that will begin.
     fn next(&self, shared: &Shared, record: &ClusterRecord) -> Result<LifeRecord, Failure> {
         let lives = shared.ledger.lives(record.blueprint.cluster_id).map_err(store_failed)?;
         if self.rebuild.undo {
             let back =
                 target(record, &lives).filter(|ended| ended.life.blueprint.incarnation.0 == self.rebuild.becomes);
-            return back.map(|ended| ended.life.clone()).ok_or_else(|| self.stale("another life would come back now"));
+            let back = back.ok_or_else(|| self.stale("another life would come back now"))?;
+            // What clients have now they keep: what was withdrawn from them since does not come back.
+            let credentials = Credentials::returning(back.life.credentials.as_ref(), record.credentials.as_ref());
+            return Ok(LifeRecord { credentials, ..back.life.clone() });
         }
         // Placement is exact: the same spec and sites give the placement that was approved.
         let sites = shared.inventory().sites();
@@ -196,8 +237,7 @@ impl Approval<'_> {
     ) -> Result<wire::Operation, Failure> {
         let (id, undo) = (OperationId(Uuid::now_v7()), self.rebuild.undo);
         let cluster = &record.blueprint.cluster;
-        let missing = self.rebuild.fenced.iter().map(|host| host.parse()).collect::<Result<_, _>>();
-        let missing = missing.map_err(|error| Failure::invalid(format!("plan.rebuild.fenced: {error}")))?;
+        let missing = self.fenced()?;
         let after = rebuild::begin(record, Order { operation: id, undo, missing, next });
         let message = format!("approved: {}", self.sentence());
         let operation = OperationRecord {

@@ -51,7 +51,8 @@ pub async fn plan(shared: &Arc<Shared>, request: wire::PlanRebuildRequest) -> Re
     };
     let began = Instant::now();
     let heard = shared.inventory().heard(&record.blueprint, &shared.bars().map_err(store_failed)?);
-    let ours = own::ours(&record.blueprint, &heard.instances);
+    let mut ours = own::ours(&record.blueprint, &heard.instances);
+    own::add_left(&mut ours, &record.remnants);
     let (answers, appraised, trash) = tokio::join!(
         shared.preflight(&draft.spec, draft.offset.get(), &ours),
         shared.appraise(&record.blueprint),
@@ -68,7 +69,7 @@ pub async fn plan(shared: &Arc<Shared>, request: wire::PlanRebuildRequest) -> Re
     let offered = planning::offered(shared, &draft.spec);
     findings.extend(preflight::judge(&draft.spec, &answers, &offered, &bars, draft.offset.get()));
     findings.extend(moved(shared, draft.back.as_ref()));
-    let away = away(shared, &record, draft.back.as_ref()).map_err(store_failed)?;
+    let away = away(shared, &record, &fenced, draft.back.as_ref()).map_err(store_failed)?;
     let in_place = in_place(&record, draft.becomes);
     let question = doomed::Question {
         blueprint: &record.blueprint,
@@ -192,17 +193,18 @@ async fn rummaged(
 fn away(
     shared: &Shared,
     record: &ClusterRecord,
+    fenced: &BTreeSet<HostName>,
     back: Option<&Blueprint>,
 ) -> Result<BTreeMap<HostName, String>, LedgerError> {
     let returning = back.map(Blueprint::hosts).unwrap_or_default();
-    let hosts: BTreeSet<_> = record.blueprint.hosts().into_iter().chain(returning).collect();
+    let hosts: BTreeSet<_> = record.hosts().into_iter().chain(returning).chain(fenced.iter().cloned()).collect();
     let bars = shared.bars()?;
     let inventory = shared.inventory();
     Ok(hosts.into_iter().filter_map(|host| Some((host.clone(), inventory.away(&host, &bars)?))).collect())
 }
 
 /// Where directories of a life may still be in place: it was on its way out, and not all of it was set aside.
-fn in_place(record: &ClusterRecord, life: Incarnation) -> BTreeSet<(HostName, Port)> {
+pub(super) fn in_place(record: &ClusterRecord, life: Incarnation) -> BTreeSet<(HostName, Port)> {
     let left = record.remnants.iter().filter(|remnant| remnant.former.incarnation == life);
     left.map(|remnant| (remnant.host.clone(), remnant.port)).collect()
 }

@@ -356,19 +356,27 @@ fn the_help_of_rebuild_says_what_becomes_of_the_data() {
     let help = Args::command().find_subcommand_mut("rebuild").unwrap().render_long_help().to_string();
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     for said in [
-        "Nothing is deleted",
+        "The rebuild copies nothing and deletes nothing",
         "<base_dir>/.trash/",
-        "168 (7 days)",
-        "no keys at all",
-        "point of no return",
+        "(168, 7 days; 0 is never)",
+        "begins without a key",
+        "no data: it ends with the server",
+        "shares the disk with the new cluster",
+        "the point of no return",
         "muster op cancel ID",
         "muster op pause|resume ID",
         "node timeout has passed",
         "with their passwords",
-        "the data ends when the server is stopped",
-        "--undo once more brings that back",
+        "CONFIG SET, ACL SETUSER",
+        "twice is where you were",
+        "TRASH_INCOMPLETE",
         "EXIT CODES",
     ] {
         assert!(help.contains(said), "{said} is not said: {help}");
+    }
+    // The deepest fields of the document, too.
+    let json = help.split("JSON: ").nth(1).unwrap_or_default();
+    for field in ["supersedes", "even_if_serving", "writes_millihertz", "last_save_unix_ms", "keeps", "aside_unix_ms"] {
+        assert!(json.contains(field), "{field} is not said: {json}");
     }
 }

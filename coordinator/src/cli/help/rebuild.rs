@@ -1,15 +1,14 @@
 //! What `--help` teaches about rebuilding: whoever has read it can say what will happen to his data before he types the
 //! name.
 
-use super::{EXIT_CODES, Help};
+use super::Help;
 
 /// `muster rebuild`.
 pub const REBUILD: Help = Help {
     about: "Stop a cluster, set all its directories aside, and form it anew and empty; or take that back.\n\n\
-        Nothing is deleted: every directory is renamed into .trash on its own host, and --undo puts it back. The plan \
-        shows each of them first, with what it holds, and nothing is done before you have typed the cluster's name \
-        (--confirm NAME stands for that in scripts; any other name is refused). --dry-run only shows the plan. It \
-        takes the role destroyer, and where the coordinator wants two persons, a second one.",
+        The plan shows every directory first, with what it holds and what of that is on disk (KEEPS), and nothing is \
+        done before you have typed the cluster's name. --dry-run only shows the plan. What was on disk can be had \
+        back with --undo, for 7 days unless the agents' configs say otherwise.",
     examples: REBUILD_EXAMPLES,
 };
 
@@ -21,87 +20,145 @@ const REBUILD_EXAMPLES: &str = "EXAMPLES:
   muster rebuild orders --fence-missing server3
   muster rebuild orders --undo                 # the data that was set aside comes back
 
-`muster rebuild --help` says what becomes of your data.
-JSON: {\"operation\": {...} or null, \"plan\": {..., \"rebuild\": {\"incarnation\", \"becomes\",
-       \"undo\", \"doomed\": [{\"host\", \"port\", \"path\", \"node_id\", \"role\", \"bytes\",
-        \"keys\", \"clients\", \"writes_millihertz\", \"last_save_unix_ms\", \"keeps\",
-        \"quarantined\", \"error\"}], \"returns\": [{\"host\", \"port\", \"bytes\",
-        \"aside_unix_ms\"}], \"fenced\", \"bus_offset\", \"changes\", \"supersedes\"}}}";
+`muster rebuild --help` says what becomes of your data, and what the JSON has.";
 
 const WHAT_HAPPENS: &str = "WHAT BECOMES OF YOUR DATA:
-  Each instance has a directory, <base_dir>/<port> on its host. It is renamed to
-  <base_dir>/.trash/<port>-<cluster>-<node>-life<N>, whole: append-only file,
-  snapshot, conf, log. Nothing is copied and nothing is deleted. The new cluster
-  has new directories and no keys at all.
-  It stays there until the host's agent makes room: after [trash] keep_hours of
-  its config, 168 (7 days) unless it says otherwise, 0 for ever; or sooner where
-  keep_gib sets a limit of size. `muster trash CLUSTER` says until when, and
-  `muster trash purge` is the only command that deletes.
-  What was never on disk cannot be set aside. KEEPS in the plan says what each
-  directory holds: append-only file, snapshots, or nothing. Where it is nothing,
-  the data ends when the server is stopped, and --undo brings back none.
+  Each instance's directory, <base_dir>/<port> on its host, is renamed whole to
+  <base_dir>/.trash/<port>-<cluster>-<node>-life<N>. The rebuild copies nothing
+  and deletes nothing; the new cluster begins without a key. Only what is on disk
+  can come back, and KEEPS in the plan says what that will be:
+    append-only file  what the server has taken until it was stopped
+    snapshots         the same, since it saves as it stops; what it had at LAST
+                      SAVE, where it cannot
+    nothing           no data: it ends with the server, --undo brings it back empty
+  The host's agent deletes it [trash] keep_hours of its config later (168, 7 days;
+  0 is never), or sooner where keep_gib sets a limit. A full disk does not shorten
+  that, and the trash shares the disk with the new cluster: muster trash NAME says
+  how much it is and until when, muster trash purge deletes it at once.
 
-WHAT IS NEW, AND WHAT STAYS:
-  new    the incarnation (one higher), every node id, the passwords that
-         replicas and agents use among themselves
-  stays  the cluster's name and id, its spec (unless --file gives another), the
-         users of clients with their passwords, the authority of its TLS: clients
-         log in as before
+WHAT IS NEW, WHAT STAYS, WHAT IS GONE:
+  new    the life, a number that is also called incarnation; the node ids; the
+         passwords that replicas and agents use among themselves
+  stays  name and id; the spec (unless --file gives another), its users with their
+         passwords, the authority of its TLS: clients log in as before
+  gone   what was only set in running servers: CONFIG SET, ACL SETUSER, functions,
+         scripts. --undo brings functions back with the data, the rest not.
 
-HOW IT GOES:
-  FENCE      Every server of the cluster is stopped, on every host. Clients are
-             cut off from here on. No directory is touched before each agent has
-             proved that nothing of its servers is left, no child that saves.
-             Way back: muster op cancel ID. The cluster is started again with
-             all its data, and verified.
-  WIPE       The point of no return: directories are renamed, each with a permit
-             that holds once. From here on it can be paused and resumed
-             (muster op pause|resume ID), not called off.
-             Way back: muster rebuild CLUSTER --undo, once it is formed; or at
-             once, where it needs an operator or was paused.
-  CONFIGURE, START, VERIFY, FORMED
-             as of a bootstrap: new directories, all servers at once, every node
-             agrees, every master has taken a write.
-  It survives the death of the coordinator and of agents, at any moment, and
-  does not need this command: Ctrl-C ends the watching and not the work.
+PHASES, AND THE WAY BACK:
+  FENCE      all servers stop, no directory     muster op cancel ID: what ran is
+             is touched                         started again from disk, verified
+  WIPE       the point of no return:            muster op pause ID, then
+             directories are renamed            muster rebuild NAME --undo;
+  CONFIGURE  new directories                    or wait until it is formed.
+  START      all servers at once                op cancel is refused
+  VERIFY     all agree, all masters take writes
+  FORMED     done                               muster rebuild NAME --undo
+  muster op pause|resume ID work in every phase: no other is begun meanwhile. What
+  is stopped in FENCE stops all the same, and stays stopped. A rebuild that stands
+  still past the point of no return (paused, or NEEDS OPERATOR) gives way to
+  another one, or an undo, that is typed for the cluster, and that cannot be
+  cancelled. One that runs refuses a second.
+  Agents and coordinator may die at any moment: it goes on when they are back, and
+  the cluster stays as it is until then, down if it was. Ctrl-C ends the watching.
+
+HOW SERVERS STOP, AND WHAT CLIENTS SEE:
+  All get SIGTERM at once, and save if they are set to; masters do not hand over.
+  Who has not left after stop_patience_ms of the agent's config is killed, but not
+  while he saves. No directory is touched before each agent has proved that
+  nothing of its servers is left, no child that saves. Clients are refused their
+  connections, then told CLUSTERDOWN for some 2 s, and then they find an empty
+  cluster, at the addresses of the plan.
 
 WHAT IS REFUSED:
-  A cluster to which clients write, unless --even-if-serving.
-  A cluster that is protected (muster protect), always.
-  A cluster with a host that is not there, which is named. With --fence-missing
-  HOST it is rebuilt without that host, and on other bus ports (11000 above the
-  client ports, say, instead of 10000): a server that still runs there finds
-  nobody, and takes no write any more once its node timeout has passed; what it
-  took until then is in its directory alone. Where the hosts that are away have
-  a majority of the masters, they go on among themselves: power them off first.
-  Their directories are quarantined (muster status): when a host is back, its
-  agent stops what runs and sets it aside, before anything else. Hosts that do
-  answer cannot be fenced off. Servers before 7.0 cannot have other bus ports,
-  and with them it is refused.
+  A cluster that is protected (muster protect).
+  A cluster to which clients write; readers are no obstacle. --even-if-serving
+  overrules it, of an undo too. What they write until their server stops is kept
+  as KEEPS says; who tries again then writes into another cluster, and the two are
+  never merged. A server that does not answer cannot say whether it is written to:
+  NOT_APPRAISED warns of it.
+  A cluster with a host that is away. --fence-missing HOST leaves it out; that is
+  for hosts that are gone, and one that answers is refused (FENCE_LIVE).
+
+HOSTS THAT ARE AWAY:
+  The new life gets other bus ports: 11000 above the client ports (or 12000, 9000)
+  instead of 10000. Open them in the firewall; preflight dials them. A server that
+  still runs on the host then finds nobody, and takes no write any more once its
+  node timeout has passed; what it took until then is in its directory alone.
+  Hosts that together have most of the masters go on as a cluster of their own
+  (ISLAND_SERVES): power them off first. Servers before 7.0 cannot have other bus
+  ports, and with them it is refused.
+  The host's directories are awaited from then on (Quarantined in muster status,
+  which is not muster host quarantine): when its agent calls, it stops what runs
+  there and sets it aside. The host is no part of the cluster then; to have it
+  again: muster rebuild NAME --file SPEC.
+  One that dies during FENCE is waited for. NEEDS OPERATOR is said when nothing
+  has moved for verify_patience_ms of the coordinator's config (60 s); when it is
+  back, it goes on. Gone for good: muster op cancel ID, and when that has ended,
+  muster rebuild NAME --fence-missing HOST. Later than FENCE it is the same, but
+  for the cancel: that rebuild takes the place of the one that stands still.
 
 UNDO:
-  --undo is a rebuild backwards, with the same plan, name, fence and proofs: the
-  present cluster is stopped and set aside, and the directories of the life
-  before are renamed back and started, with the node ids and the data that they
-  had. All of them have to be there still. What clients have written to the
-  present cluster is not merged into it: that is set aside too, up to the last
-  write before FENCE, and --undo once more brings that back.
+  A rebuild backwards, with the same plan, name, phases and refusals: the present
+  life is set aside, and the one before it renamed back and started, with the node
+  ids and the spec that it had; clients keep the passwords that they have now. It
+  goes back one life; twice is where you were; each time the hours of what is set
+  aside begin anew. It is refused where
+  there is no earlier life (NOTHING_TO_UNDO), where the trash has not all of it
+  (TRASH_INCOMPLETE), and where a host of either life is away.
 
-";
+WHO MAY:
+  rebuild, --undo and trash purge take a destroyer, and with two_persons a second
+  one; --dry-run, op cancel|pause|resume and protect an operator; unprotect a
+  destroyer. muster audit shows what was done.
+
+EXIT CODES (without --dry-run it waits until the cluster is formed):
+  0    formed; of --dry-run: nothing fatal speaks against it
+  1    refused, the name was not typed, called off, or it NEEDS OPERATOR: then the
+       operation goes on when that is mended (muster op watch ID)
+  2    we failed: no coordinator; muster ops shows whether it has begun
+  64   bad usage or spec: another name behind --confirm, none and no terminal
+  130  Ctrl-C";
+
+const REBUILD_JSON: &str = "JSON: {\"operation\": {...} or null, \"plan\": {..., \"rebuild\": {...}}}
+ and in rebuild:
+  cluster_id         which of the clusters that had this name
+  incarnation        the life that ends
+  becomes            the one that begins, or comes back
+  undo               whether it comes back
+  fenced             the hosts of --fence-missing
+  bus_offset         from client port to bus port
+  changes            of the spec, a sentence each
+  even_if_serving    as typed
+  supersedes         the operation that gives way, or null
+  doomed             what is set aside, each with host, address, port, node_id, life
+    path             the directory; here and below null for what is not known
+    role             \"master|replica\"
+    bytes            of its files
+    keys             in its databases
+    clients          connected ones, without Muster's own
+    writes_millihertz  thousandths of a change a second
+    last_save_unix_ms  of its snapshot
+    keeps            \"append-only file|snapshots|nothing\"
+    quarantined      its host is left out, and it is awaited from then on
+    error            why what is null above is not known
+  returns            what comes back, each with host, address, port, node_id, life
+    bytes            of its files
+    aside_unix_ms    since when it is in the trash; null: still in its place";
 
 /// `muster rebuild --help`, below the options: all of it.
 pub fn rebuild_long() -> String {
-    format!("{WHAT_HAPPENS}{EXIT_CODES}\n\n{REBUILD_EXAMPLES}")
+    let examples = REBUILD_EXAMPLES.split("\n\n").next().unwrap_or_default();
+    format!("{WHAT_HAPPENS}\n\n{examples}\n\n{REBUILD_JSON}")
 }
 
 /// `muster trash`.
 pub const TRASH: Help = Help {
-    about: "Show what rebuilds have set aside: which life of which cluster, how much, until when, and what brings it \
-        back.\n\n\
-        The trash is <base_dir>/.trash on each host. Its agent deletes what is older than [trash] keep_hours of its \
-        config (168 unless it says otherwise; 0 for ever), and the oldest first beyond keep_gib. UNTIL is when the \
-        first directory of a life goes by age; what an undo that is under way needs is never deleted. With CLUSTER \
-        each directory is shown. A host that is not heard is named, and the exit code is then 1.\n\n\
+    about: "Show what rebuilds, and bootstraps that were called off, have set aside: which life of which cluster, how \
+        much, until when, and what brings it back.\n\n\
+        The trash is <base_dir>/.trash on each host, and its agent empties it: `muster rebuild --help` says when. \
+        UNTIL is when the first directory of a life goes by age; what an undo that is under way needs is never \
+        deleted. UNDO is there for the one life that an undo would put back now; no command brings back another. \
+        With CLUSTER each directory is shown. A host that is not heard is named, and the exit code is then 1.\n\n\
         `purge` deletes for good, at once, on the hosts that are live. It shows what, and wants the name of the \
         cluster typed (--confirm NAME). The cluster is told by its id: a new one may have the old name. It takes the \
         role destroyer, and where the coordinator wants two persons, a second one.",
@@ -121,7 +178,7 @@ JSON: {\"entries\": [{\"cluster\", \"cluster_id\", \"incarnation\", \"host\", \"
 /// `muster protect`.
 pub const PROTECT: Help = Help {
     about: "Say that a cluster may not be rebuilt: `muster rebuild` refuses it, whatever is typed, with --undo \
-        too.\n\n\
+        too. `muster stop` and `muster trash purge` are not stopped by it.\n\n\
         `muster status` shows who has said so, and when. It is refused while the cluster is being rebuilt. It takes \
         the role operator; taking it back, a destroyer.",
     examples: "EXAMPLES:

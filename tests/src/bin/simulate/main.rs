@@ -33,7 +33,8 @@ fn main() -> ExitCode {
     let seeds = args.seed..args.seed.saturating_add(args.seeds);
     if args.sabotage {
         for sabotage in Sabotage::ALL {
-            let found: Vec<_> = seeds.clone().filter_map(|seed| sim::sabotaged(seed, Some(sabotage)).sentence).collect();
+            let found: Vec<_> =
+                seeds.clone().filter_map(|seed| sim::sabotaged(seed, Some(sabotage)).sentence).collect();
             let first = found.first().map(String::as_str).unwrap_or("not found");
             println!("{sabotage:?}: {} of {} nights; {first}", found.len(), args.seeds);
         }
