@@ -227,6 +227,7 @@ impl World {
             Down::Desired(desired) => {
                 agent.word = Word::Given;
                 fate = self.offered(host, &mut agent, &desired);
+                self.misleads(host, stream, &desired);
             }
             Down::Leaders(cluster, leaders) => {
                 agent.leaders.insert(cluster, (leaders, self.now));
@@ -245,9 +246,19 @@ impl World {
         }
     }
 
+    /// For the judge: whose word it is that a host obeys.
+    fn misleads(&mut self, host: usize, stream: u64, desired: &wire::Desired) {
+        if self.hosts[host].disk.orders.generation() == Generation(desired.generation) {
+            match self.streams.get(&stream).map(|open| open.coordinator) {
+                Some(0) | None => self.judge.misled.remove(&host),
+                Some(_) => self.judge.misled.insert(host),
+            };
+        }
+    }
+
     fn offered(&mut self, host: usize, agent: &mut Agent, desired: &wire::Desired) -> Fate {
         agent.received = Generation(desired.generation);
-        agent.unkept = None;
+        let waits = agent.unkept.as_ref().is_some_and(|(unkept, _)| unkept.generation > desired.generation);
         let before = self.hosts[host].disk.orders.generation();
         let mut taken = self.hosts[host].disk.orders.take(desired);
         if self.sabotage(Sabotage::ForgetTerm) && matches!(taken, Err(Refusal::LowerTerm { .. })) {
@@ -258,7 +269,9 @@ impl World {
         let full = self.hosts[host].disk.full;
         let outcome = match taken {
             Ok(Some(_)) if full => {
-                agent.unkept = Some((desired.clone(), self.now));
+                if !waits {
+                    agent.unkept = Some((desired.clone(), self.now));
+                }
                 Err(Refusal::Disk { path: "ledger".into(), why: "No space left on device".into() }.to_string())
             }
             Ok(next) => match (next, self.hosts[host].strikes()) {
@@ -269,6 +282,7 @@ impl World {
                     if struck.is_some() {
                         return Fate::Died;
                     }
+                    agent.unkept.take_if(|_| !waits);
                     Ok(())
                 }
                 (None, _) => Ok(()),

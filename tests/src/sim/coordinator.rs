@@ -414,7 +414,7 @@ impl World {
         if state.ended() {
             coordinator.drives.remove(&operation);
         }
-        self.judge_committed(nth, &before, next.as_ref());
+        self.judge_committed(nth, (operation, state), &before, next.as_ref());
         self.tell(who, format!("{phase} [{}] {message}", state.word()));
         if doom == Some(true) {
             return Err(Dead);

@@ -145,19 +145,17 @@ impl World {
             if self.operator.carried_out.contains(&key) {
                 continue;
             }
-            if self.morning.commands >= COMMANDS {
-                return self
-                    .judge
-                    .condemn(format!("{COMMANDS} commands have not made it well; the last words: {words}"));
-            }
-            self.operator.carried_out.push(key);
-            self.morning.commands += 1;
             if self.carries_out(&command) {
+                self.tell("operator", format!("was told to: {command}"));
+                self.operator.carried_out.push(key);
+                self.morning.commands += 1;
                 self.judge.count("cures");
                 self.morning.wrong = None;
                 return;
             }
-            self.tell("operator", format!("cannot: {command}"));
+        }
+        if self.morning.commands >= COMMANDS {
+            self.judge.condemn(format!("{COMMANDS} commands have not made it well; the last words: {words}"));
         }
     }
 
@@ -173,7 +171,6 @@ impl World {
     }
 
     fn carries_out(&mut self, command: &str) -> bool {
-        self.tell("operator", format!("is told to: {command}"));
         let words: Vec<&str> = command.split(' ').collect();
         match words.as_slice() {
             ["kill", "-CONT", pid] => self.pid(pid, Self::thaws),
