@@ -18,6 +18,9 @@ use crate::{
 
 /// Between two looks through the trash.
 const SWEEP: Duration = Duration::from_secs(3600);
+/// What the ledger wants kept may be out of date, until the coordinator was heard; an agent that cannot hear it for so
+/// long looks through the trash by what it knows.
+const UNHEARD: Duration = Duration::from_secs(600);
 
 impl Keeper {
     /// Adds to what was seen what may be set aside.
@@ -97,13 +100,18 @@ impl Keeper {
     /// Looks through the trash for what is to go, where that is due, beside the loop. An agent that ends meanwhile does
     /// not wait for it: what is half deleted is known as such.
     pub(super) fn sweep(&mut self) {
-        if self.swept.is_some_and(|at| at.elapsed() < SWEEP) {
+        if !is_due(self.heard, self.inventory.now(), self.swept.map(|at| at.elapsed())) {
             return;
         }
         self.swept = Some(Instant::now());
         let (trash, bell) = (self.trash.clone(), self.bell.clone());
         std::thread::spawn(move || trash.sweep(&bell));
     }
+}
+
+/// Whether the trash is to be looked through by an agent that is so old, and did so for the last time so long ago.
+fn is_due(heard: bool, age: Duration, swept: Option<Duration>) -> bool {
+    (heard || age >= UNHEARD) && swept.is_none_or(|ago| ago >= SWEEP)
 }
 
 #[cfg(test)]
