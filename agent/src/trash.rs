@@ -137,7 +137,8 @@ impl Trash {
             tracing::warn!("nothing is deleted from the trash by its age yet: {why}");
         }
         let by_age = believed.is_ok() && unsettled.is_none();
-        let overdue = overdue(&entries, |stamp| self.is_wanted(stamp), now, by_age, policy);
+        let is_rebuilt = |cluster| self.is_rebuilt(cluster);
+        let overdue = overdue(&entries, |stamp| self.is_wanted(stamp), is_rebuilt, now, by_age, policy);
         let mut said = Vec::new();
         for (entry, why) in overdue {
             match self.delete(&trash, entry) {
@@ -193,6 +194,11 @@ impl Trash {
             returns.any(|instance| stamp_of(cluster, instance).same_life(stamp))
                 || cluster.keeps.iter().any(|former| stamp.is_of(cluster.cluster_id, former))
         })
+    }
+
+    /// Whether the life of the cluster that is assigned here has not been proved yet.
+    fn is_rebuilt(&self, id: ClusterId) -> bool {
+        self.assignment.borrow().clusters.iter().any(|cluster| cluster.cluster_id == id && !cluster.formed)
     }
 
     fn delete(&self, trash: &Tree, entry: &Entry) -> io::Result<()> {
