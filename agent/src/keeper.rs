@@ -399,6 +399,7 @@ impl Keeper {
         let assignment = self.assignment.borrow().clone();
         let mut seen = self.inventory.look(&assignment);
         self.grant(&mut seen);
+        self.hear_out(&assignment, &mut seen);
         self.watch_servers(&assignment);
         let rules = Rules {
             server: self.server.found.as_ref().map(|server| server.version).map_err(Clone::clone),

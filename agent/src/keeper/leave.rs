@@ -6,14 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use muster_proto::{Port, wire};
+use muster_proto::{HostAssignment, Port, Want, wire};
 use uuid::Uuid;
 
 use super::Keeper;
 use crate::{
-    events,
+    events, execute,
     permits::Permit,
-    reconcile::{Seen, Step, Verdict},
+    reconcile::{ProcessSeen, Seen, Step, Unwilling, Verdict},
 };
 
 /// Between two looks through the trash.
@@ -28,6 +28,22 @@ impl Keeper {
         let now = self.inventory.now();
         for (port, seen) in seen {
             seen.granted = self.permits.granted(*port, now).cloned();
+        }
+    }
+
+    /// Adds to what was seen what servers say that were asked to stop, and do not: what they had written when their
+    /// patience was over, so that it stays the same while they go on.
+    pub(super) fn hear_out(&mut self, assignment: &HostAssignment, seen: &mut BTreeMap<Port, Seen>) {
+        for (port, (_, wanted)) in assignment.by_port() {
+            let Some(seen) = seen.get_mut(&port) else { continue };
+            let ProcessSeen::Ours { stopping: Some(since), .. } = seen.process else { continue };
+            let instance = self.inventory.instance(port);
+            if wanted.want == Want::Stopped && since >= self.config.stop_patience && !seen.saving {
+                let dir = &instance.dir;
+                instance.unwilling.get_or_insert_with(|| (execute::last_words(dir), Instant::now()));
+            }
+            let unwilling = |(words, at): &(String, Instant)| Unwilling { words: words.clone(), asked: at.elapsed() };
+            seen.unwilling = instance.unwilling.as_ref().map(unwilling);
         }
     }
 
