@@ -159,7 +159,14 @@ impl World {
     ) -> Vec<InstanceStatus> {
         let one = |(port, (cluster, wanted)): (Port, (&ClusterAssignment, &InstanceAssignment))| {
             let (seen, verdict, place) = (seen.get(&port)?, verdicts.get(&port)?, agent.places.get(&port)?);
-            let account = Account { condition: verdict.condition, ..Account::default() };
+            let (standing, evidence) = match (&place.process, &place.other) {
+                (Some(_), _) => ("ours", Vec::new()),
+                (None, Some(ProcessSeen::Foreign(who))) => ("foreign", vec![format!("stranger: {who} (!)")]),
+                (None, Some(_)) => ("unknown", Vec::new()),
+                (None, None) => ("gone", Vec::new()),
+            };
+            let standing = standing.to_owned();
+            let account = Account { condition: verdict.condition, standing, evidence, ..Account::default() };
             Some(InstanceStatus {
                 host: self.hosts[host].name.clone(),
                 address: self.hosts[host].address,
@@ -296,7 +303,10 @@ impl World {
             Some(refusal) => self.tell(self.name(host), format!("refuses generation {generation}: {refusal}")),
             None if self.hosts[host].disk.orders.generation() > before => {
                 self.tell(self.name(host), format!("accepts generation {generation} of term {}", desired.term));
-                agent.places.values_mut().for_each(|place| place.past.reconsider());
+                for place in agent.places.values_mut() {
+                    place.failed = None;
+                    place.past.reconsider();
+                }
             }
             None => {}
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use muster_coordinator::{blueprint::Blueprint, formation::Goal, ledger::{ClusterRecord, OpState}};
-use muster_proto::{Ask, ClusterId, Generation, NodeId, OperationId, Port, Sha256, Term, wire};
+use muster_proto::{Ask, ClusterId, Generation, HostName, NodeId, OperationId, Port, Sha256, Term, wire};
 use uuid::Uuid;
 
 use super::{
@@ -203,22 +203,22 @@ impl World {
             self.judge.condemn(sentence);
         }
         // What is left where the life takes no part, and has other bus ports, does not meet it.
-        let lives = &self.judge.lives;
-        let takes_part = |host: &muster_proto::HostName| lives[&life].hosts().contains(host);
-        let apart = |old: Life| self.judge.offsets.get(&old) != self.judge.offsets.get(&life);
-        for (nth, host) in self.hosts.iter().enumerate().filter(|(nth, _)| !missing.contains(nth)) {
-            let other = |directory: &Directory| {
-                let away = apart(directory.life()) && !takes_part(&host.name);
-                other(directory.life()) && !away
-            };
-            if let Some((port, old)) = host.disk.places.iter().find(|(_, directory)| other(directory)) {
-                let left = format!("{}:{port} of life {}", self.hosts[nth].name, old.stamp.incarnation);
-                self.judge.condemn(format!("{who} is started before {left} is set aside"));
-            }
+        let (lives, offsets) = (&self.judge.lives, &self.judge.offsets);
+        let takes_part = |host: &HostName| lives[&life].hosts().contains(host);
+        let apart = |old: Life| offsets.get(&old) != offsets.get(&life);
+        let mut left = None;
+        for (_, host) in self.hosts.iter().enumerate().filter(|(nth, _)| !missing.contains(nth)) {
+            let here = takes_part(&host.name);
+            let other = |directory: &Directory| other(directory.life()) && (here || !apart(directory.life()));
+            let found = host.disk.places.iter().find(|(_, directory)| other(directory));
+            left = left.or(found.map(|(port, old)| format!("{}:{port} of life {}", host.name, old.stamp.incarnation)));
+        }
+        if let Some(left) = left {
+            self.judge.condemn(format!("{who} is started before {left} is set aside"));
         }
         if self.judge.started.insert(life) {
             let blueprint = &self.judge.lives[&life];
-            let there = |host: &muster_proto::HostName, port: Port| {
+            let there = |host: &HostName, port: Port| {
                 let host = self.host_named(host).map(|nth| &self.hosts[nth]);
                 host.and_then(|host| host.disk.places.get(&port)).is_some_and(|found| found.life() == life)
             };

@@ -259,7 +259,7 @@ fn commands(words: &str) -> Vec<String> {
         let end = rest.find([';', ',', ')', '(']).unwrap_or(rest.len());
         found.push((at, rest[..end].trim_end_matches(['.', ' ']).to_owned()));
     }
-    for before in ["left alone: pid ", "runs there: pid "] {
+    for before in ["left alone: pid ", "runs there: pid ", "stranger: pid "] {
         let pid = words.find(before).map(|at| (at, &words[at + before.len()..]));
         let pid = pid.map(|(at, rest)| (at, rest.chars().take_while(char::is_ascii_digit).collect::<String>()));
         found.extend(pid.map(|(at, pid)| (at, format!("kill {pid}"))));
