@@ -35,6 +35,8 @@ pub struct Told<'a> {
     pub restores: bool,
     /// What earlier lives may have left in place.
     pub remnants: &'a [Remnant],
+    /// The life that an undo is about to put back, and the undo.
+    pub back: Option<(&'a Blueprint, OperationId)>,
 }
 
 impl<'a> From<&'a ClusterRecord> for Told<'a> {
@@ -49,6 +51,11 @@ impl<'a> From<&'a ClusterRecord> for Told<'a> {
             stage: record.stage(),
             restores: record.restores(),
             remnants: &record.remnants,
+            back: record
+                .rebuild
+                .as_ref()
+                .filter(|rebuild| rebuild.undo)
+                .and_then(|rebuild| Some((&rebuild.next.as_ref()?.blueprint, rebuild.operation))),
         }
     }
 }

@@ -435,8 +435,6 @@ impl World {
             stake,
             failed: place.failed.clone(),
             saving: false,
-            silent: Duration::MAX,
-            unwilling: None,
             applied: None,
             outside: None,
             granted: self.granted(agent, port),

@@ -16,7 +16,9 @@ use muster_coordinator::{
     rebuild::{self, Stage},
     trust::Bars,
 };
-use muster_proto::{ClusterName, Generation, Hello, HostName, InstanceState, Life, NodeId, OperationId, Report, Term, wire};
+use muster_proto::{
+    ClusterName, Generation, Hello, HostName, InstanceState, Life, NodeId, OperationId, Report, Term, wire,
+};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 

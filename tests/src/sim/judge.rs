@@ -6,7 +6,11 @@ use std::{
     time::Duration,
 };
 
-use muster_coordinator::{blueprint::Blueprint, formation::Goal, ledger::{ClusterRecord, OpState}};
+use muster_coordinator::{
+    blueprint::Blueprint,
+    formation::Goal,
+    ledger::{ClusterRecord, OpState},
+};
 use muster_proto::{Ask, ClusterId, Generation, HostName, NodeId, OperationId, Port, Sha256, Term, wire};
 use uuid::Uuid;
 
@@ -321,7 +325,8 @@ impl World {
         if before.blueprint.incarnation != after.blueprint.incarnation {
             if !self.judge.approved.contains(&operation) {
                 let who = self.coordinator_name(nth);
-                self.judge.condemn(format!("{who} ends life {}, and that was called off", before.blueprint.incarnation));
+                self.judge
+                    .condemn(format!("{who} ends life {}, and that was called off", before.blueprint.incarnation));
             }
             self.judge_crossed(before, after);
         }
