@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use muster_proto::{ClusterAssignment, Former, HostAssignment, HostName, InstanceAssignment, Port, Spec, Want, wire};
+use muster_proto::{
+    ClusterAssignment, Former, HostAssignment, HostName, InstanceAssignment, Life, OperationId, Port, Spec, Want, wire,
+};
 use prost::Message as _;
 
 use crate::{
@@ -63,7 +65,18 @@ impl<'a> From<&'a ClusterRecord> for Told<'a> {
 impl<'a> Told<'a> {
     /// A cluster without passwords, duties and past, for those who ask only what its goal means.
     pub fn plain(blueprint: &'a Blueprint, goal: Goal, formed: bool, duties: &'a Duties) -> Self {
-        Self { blueprint, goal, formed, duties, spec: None, access: None, stage: None, restores: false, remnants: &[] }
+        Self {
+            blueprint,
+            goal,
+            formed,
+            duties,
+            spec: None,
+            access: None,
+            stage: None,
+            restores: false,
+            remnants: &[],
+            back: None,
+        }
     }
 }
 
@@ -95,6 +108,7 @@ fn assignment(host: &HostName, told: &Told) -> Option<ClusterAssignment> {
     }
     assignment.instances.extend(left.into_iter().filter_map(retired));
     assignment.instances.sort_by_key(|instance| instance.port);
+    assignment.keeps = told.back.map(|(back, operation)| coming_back(host, back, operation)).unwrap_or_default();
     if assignment.instances.is_empty() {
         return None;
     }
@@ -111,6 +125,13 @@ fn left_on(host: &HostName, told: &Told) -> BTreeMap<Port, Vec<Former>> {
         ports.entry(remnant.port).or_default().push(remnant.former.clone());
     }
     ports
+}
+
+/// What must stay in the trash of a host until it is put back.
+fn coming_back(host: &HostName, back: &Blueprint, operation: OperationId) -> Vec<Former> {
+    let (incarnation, life) = (back.incarnation, Life(back.incarnation.0));
+    let here = back.members.iter().filter(|member| member.host == *host);
+    here.map(|member| Former { operation, incarnation, life, node_id: member.node_id }).collect()
 }
 
 /// A port that the cluster has nothing at any more.
