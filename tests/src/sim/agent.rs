@@ -437,6 +437,8 @@ impl World {
             saving: false,
             applied: None,
             outside: None,
+            silent: Duration::MAX,
+            unwilling: None,
             granted: self.granted(agent, port),
             trashed: self.trashed(host, cluster, wanted),
         }

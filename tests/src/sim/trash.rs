@@ -72,7 +72,7 @@ impl World {
             aside_unix_ms: millis(directory.aside),
         };
         let entries: Vec<Entry> = self.hosts[host].disk.trash.iter().map(entry).collect();
-        let overdue = overdue(&entries, |stamp| self.is_wanted(host, stamp), millis(self.now), true, policy);
+        let overdue = overdue(&entries, |stamp| self.is_wanted(host, stamp), |_| false, millis(self.now), true, policy);
         let gone: Vec<String> = overdue.into_iter().map(|(entry, _)| entry.name.clone()).collect();
         self.deletes(host, |directory| gone.contains(&directory.inode.to_string()));
     }
