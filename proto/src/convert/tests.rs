@@ -120,6 +120,12 @@ fn assignment_at(ports: Vec<Port>) -> impl Strategy<Value = ClusterAssignment> {
             users: None,
             tls: None,
             limits,
+            keeps: vec![Former {
+                operation: OperationId(Uuid::from_u128(id)),
+                incarnation: Incarnation(incarnation),
+                life: Life(incarnation),
+                node_id: NodeId([7; 20]),
+            }],
             spec: vec![10, 6],
         }
     })

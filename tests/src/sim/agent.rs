@@ -159,7 +159,14 @@ impl World {
     ) -> Vec<InstanceStatus> {
         let one = |(port, (cluster, wanted)): (Port, (&ClusterAssignment, &InstanceAssignment))| {
             let (seen, verdict, place) = (seen.get(&port)?, verdicts.get(&port)?, agent.places.get(&port)?);
-            let account = Account { condition: verdict.condition, ..Account::default() };
+            let (standing, evidence) = match (&place.process, &place.other) {
+                (Some(_), _) => ("ours", Vec::new()),
+                (None, Some(ProcessSeen::Foreign(who))) => ("foreign", vec![format!("stranger: {who} (!)")]),
+                (None, Some(_)) => ("unknown", Vec::new()),
+                (None, None) => ("gone", Vec::new()),
+            };
+            let standing = standing.to_owned();
+            let account = Account { condition: verdict.condition, standing, evidence, ..Account::default() };
             Some(InstanceStatus {
                 host: self.hosts[host].name.clone(),
                 address: self.hosts[host].address,
@@ -227,6 +234,7 @@ impl World {
             Down::Desired(desired) => {
                 agent.word = Word::Given;
                 fate = self.offered(host, &mut agent, &desired);
+                self.misleads(host, stream, &desired);
             }
             Down::Leaders(cluster, leaders) => {
                 agent.leaders.insert(cluster, (leaders, self.now));
@@ -245,9 +253,19 @@ impl World {
         }
     }
 
+    /// For the judge: whose word it is that a host obeys.
+    fn misleads(&mut self, host: usize, stream: u64, desired: &wire::Desired) {
+        if self.hosts[host].disk.orders.generation() == Generation(desired.generation) {
+            match self.streams.get(&stream).map(|open| open.coordinator) {
+                Some(0) | None => self.judge.misled.remove(&host),
+                Some(_) => self.judge.misled.insert(host),
+            };
+        }
+    }
+
     fn offered(&mut self, host: usize, agent: &mut Agent, desired: &wire::Desired) -> Fate {
         agent.received = Generation(desired.generation);
-        agent.unkept = None;
+        let waits = agent.unkept.as_ref().is_some_and(|(unkept, _)| unkept.generation > desired.generation);
         let before = self.hosts[host].disk.orders.generation();
         let mut taken = self.hosts[host].disk.orders.take(desired);
         if self.sabotage(Sabotage::ForgetTerm) && matches!(taken, Err(Refusal::LowerTerm { .. })) {
@@ -258,7 +276,9 @@ impl World {
         let full = self.hosts[host].disk.full;
         let outcome = match taken {
             Ok(Some(_)) if full => {
-                agent.unkept = Some((desired.clone(), self.now));
+                if !waits {
+                    agent.unkept = Some((desired.clone(), self.now));
+                }
                 Err(Refusal::Disk { path: "ledger".into(), why: "No space left on device".into() }.to_string())
             }
             Ok(next) => match (next, self.hosts[host].strikes()) {
@@ -269,6 +289,7 @@ impl World {
                     if struck.is_some() {
                         return Fate::Died;
                     }
+                    agent.unkept.take_if(|_| !waits);
                     Ok(())
                 }
                 (None, _) => Ok(()),
@@ -282,7 +303,10 @@ impl World {
             Some(refusal) => self.tell(self.name(host), format!("refuses generation {generation}: {refusal}")),
             None if self.hosts[host].disk.orders.generation() > before => {
                 self.tell(self.name(host), format!("accepts generation {generation} of term {}", desired.term));
-                agent.places.values_mut().for_each(|place| place.past.reconsider());
+                for place in agent.places.values_mut() {
+                    place.failed = None;
+                    place.past.reconsider();
+                }
             }
             None => {}
         }

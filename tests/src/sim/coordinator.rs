@@ -16,7 +16,9 @@ use muster_coordinator::{
     rebuild::{self, Stage},
     trust::Bars,
 };
-use muster_proto::{ClusterName, Generation, Hello, HostName, InstanceState, NodeId, OperationId, Report, Term, wire};
+use muster_proto::{
+    ClusterName, Generation, Hello, HostName, InstanceState, Life, NodeId, OperationId, Report, Term, wire,
+};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -286,7 +288,7 @@ impl World {
             Phase::Configure { ref unsettled } if unsettled.is_empty() => {
                 let next = ClusterRecord { goal: Goal::Running, ..record.clone() };
                 let message = "all directories are written; starting all servers";
-                self.commit(nth, change(Some(next), operation.state, "START", message))
+                self.commit(nth, change(Some(next), OpState::Running, "START", message))
             }
             Phase::Prove => {
                 let masters = match record.restores() {
@@ -298,6 +300,8 @@ impl World {
                 }
                 let formed_ms = u64::try_from(now.as_millis()).ok();
                 let next = rebuild::done(&ClusterRecord { formed_ms, ..record.clone() });
+                // Agents have forgotten whom they were told to lead an earlier life.
+                self.of(nth).led.retain(|(cluster, _), _| *cluster != record.blueprint.cluster);
                 self.commit(nth, change(Some(next), OpState::Done, "FORMED", "every master takes a write"))
             }
             Phase::Verify { .. } | Phase::Start { .. } if self.sabotage(Sabotage::LatchUnproved) => {
@@ -309,10 +313,10 @@ impl World {
                 let Some((crossed, ended)) = rebuild::cross(record) else { return Ok(()) };
                 let (from, to) = (record.blueprint.incarnation, crossed.blueprint.incarnation);
                 let message = format!("the point of no return: life {from} ends, life {to} follows");
-                let formed = record.formed_ms.is_some();
+                let lived = record.rebuild.as_ref().is_some_and(|rebuild| rebuild.lived);
                 let lives = &mut self.of(nth).lives_after;
-                *lives = Some((ended, formed));
-                self.commit(nth, change(Some(crossed), operation.state, "WIPE", &message))
+                *lives = Some((ended, lived));
+                self.commit(nth, change(Some(crossed), OpState::Running, "WIPE", &message))
             }
             Phase::Returned => self.returned(nth, record, operation, &phase.to_string()),
             _ => self.say_phase(nth, record, operation, &phase),
@@ -353,8 +357,8 @@ impl World {
         let Some(drive) = self.of(nth).drives.get(&operation.id) else { return Ok(()) };
         let needed = formation::needs_operator(phase, now - drive.moved, patience);
         let unproved = drive.unproved.as_ref().map(|(why, _)| format!("; {why}")).unwrap_or_default();
-        if let (Phase::Return { unsettled }, Some(why)) = (phase, &needed)
-            && unsettled.iter().all(|culprit| !culprit.stuck)
+        if let (Phase::Return { .. }, Some(why)) = (phase, &needed)
+            && now - drive.moved >= patience
         {
             let message = format!("called off; the servers were told to run as before, and {why}");
             return self.returned(nth, record, operation, &message);
@@ -414,7 +418,7 @@ impl World {
         if state.ended() {
             coordinator.drives.remove(&operation);
         }
-        self.judge_committed(nth, &before, next.as_ref());
+        self.judge_committed(nth, (operation, state), &before, next.as_ref());
         self.tell(who, format!("{phase} [{}] {message}", state.word()));
         if doom == Some(true) {
             return Err(Dead);
@@ -490,7 +494,7 @@ impl World {
                             port: status.port.into(),
                             node_id: remnant.former.node_id.to_string(),
                             old_life: remnant.former.life.0,
-                            new_life: status.life.0,
+                            new_life: new_life(record, remnant).0,
                             nonce: ask.nonce.to_string(),
                         },
                     ));
@@ -661,5 +665,15 @@ impl World {
             proof.failed.get_or_insert_with(|| "a stream has ended".into());
         }
         self.ring(nth, Duration::from_millis(1));
+    }
+}
+
+/// As `keeper/rebuilding.rs` has it: the life that is assigned to the place of a remnant.
+fn new_life(record: &ClusterRecord, remnant: &rebuild::Remnant) -> Life {
+    let here = record.blueprint.members.iter().any(|it| (&it.host, it.port) == (&remnant.host, remnant.port));
+    let left = record.remnants.iter().rfind(|it| (&it.host, it.port) == (&remnant.host, remnant.port));
+    match left {
+        Some(last) if !here => last.former.life,
+        _ => Life(record.blueprint.incarnation.0),
     }
 }

@@ -6,8 +6,12 @@ use std::{
     time::Duration,
 };
 
-use muster_coordinator::{blueprint::Blueprint, formation::Goal, ledger::ClusterRecord};
-use muster_proto::{Ask, ClusterId, Generation, NodeId, Port, Sha256, Term, wire};
+use muster_coordinator::{
+    blueprint::Blueprint,
+    formation::Goal,
+    ledger::{ClusterRecord, OpState},
+};
+use muster_proto::{Ask, ClusterId, Generation, HostName, NodeId, OperationId, Port, Sha256, Term, wire};
 use uuid::Uuid;
 
 use super::{
@@ -48,6 +52,8 @@ pub struct Judge {
     lives: BTreeMap<Life, Blueprint>,
     /// What their nodes should see.
     digests: BTreeMap<Life, Sha256>,
+    /// What is added to their client ports.
+    offsets: BTreeMap<Life, u16>,
     /// Lives that are going on, by cluster: the one that was approved last and has crossed.
     current: BTreeMap<ClusterId, Life>,
     /// Formed now, and since when.
@@ -56,6 +62,10 @@ pub struct Judge {
     /// Lives of which a server was started since they began or came back.
     started: BTreeSet<Life>,
     restored: BTreeSet<Life>,
+    /// What operators want done, and have not called off.
+    approved: BTreeSet<OperationId>,
+    /// Hosts that obey one on a copy of the store, for want of a better one.
+    pub misled: BTreeSet<usize>,
     /// Hosts that an operator has given up, until what was there is set aside.
     pub missing: BTreeSet<usize>,
     agreed: BTreeMap<NodeId, Duration>,
@@ -79,6 +89,7 @@ impl Judge {
             self.current.insert(life.0, life);
         }
         self.digests.insert(life, blueprint.topology().digest());
+        self.offsets.extend(blueprint.members.first().map(|it| (life, it.bus_port - it.port.get())));
         let known = self.lives.insert(life, blueprint.clone());
         if known.is_some_and(|known| known != *blueprint) {
             self.condemn(format!("incarnation {} is used again", life.1));
@@ -140,7 +151,11 @@ impl World {
             }
             let Some((formed, at)) = self.judge.formed.get(&life.0) else { continue };
             let late = now > *at + grace && now > server.disturbed + grace;
-            if *formed != life && late && server.acknowledges(now) {
+            // Who starts an old server by hand where the next life has the same bus ports finds strangers there whom it
+            // takes for its peers: that is why hosts that are not there are fenced by other ports, and nobody else can
+            // come back by himself.
+            let met = !server.locked && self.judge.offsets.get(formed) == self.judge.offsets.get(&life);
+            if *formed != life && late && server.acknowledges(now) && !met {
                 sentence = Some(format!(
                     "two lives serve: {}:{} (pid {}) of life {} takes writes, and life {} was formed at {:.3} s",
                     self.hosts[server.host].name,
@@ -180,8 +195,9 @@ impl World {
             self.judge.condemn(format!("{who} is the second server in its directory"));
         }
         let missing = self.judge.missing.clone();
-        if missing.contains(&host) && self.judge.current.get(&life.0) != Some(&life) {
-            // Whoever was given up does not know better until he is told.
+        let unknowing = missing.contains(&host) || self.judge.misled.contains(&host);
+        if unknowing && self.judge.current.get(&life.0) != Some(&life) {
+            // Whoever was given up, or is misled, does not know better until he is told.
             return;
         }
         let other = |of: Life| of.0 == life.0 && of.1 != life.1;
@@ -190,15 +206,23 @@ impl World {
             let sentence = format!("{who} is started while pid {} of life {} runs", alive.pid, alive.life.1);
             self.judge.condemn(sentence);
         }
-        for (nth, host) in self.hosts.iter().enumerate().filter(|(nth, _)| !missing.contains(nth)) {
-            if let Some((port, old)) = host.disk.places.iter().find(|(_, directory)| other(directory.life())) {
-                let left = format!("{}:{port} of life {}", self.hosts[nth].name, old.stamp.incarnation);
-                self.judge.condemn(format!("{who} is started before {left} is set aside"));
-            }
+        // What is left where the life takes no part, and has other bus ports, does not meet it.
+        let (lives, offsets) = (&self.judge.lives, &self.judge.offsets);
+        let takes_part = |host: &HostName| lives[&life].hosts().contains(host);
+        let apart = |old: Life| offsets.get(&old) != offsets.get(&life);
+        let mut left = None;
+        for (_, host) in self.hosts.iter().enumerate().filter(|(nth, _)| !missing.contains(nth)) {
+            let here = takes_part(&host.name);
+            let other = |directory: &Directory| other(directory.life()) && (here || !apart(directory.life()));
+            let found = host.disk.places.iter().find(|(_, directory)| other(directory));
+            left = left.or(found.map(|(port, old)| format!("{}:{port} of life {}", host.name, old.stamp.incarnation)));
+        }
+        if let Some(left) = left {
+            self.judge.condemn(format!("{who} is started before {left} is set aside"));
         }
         if self.judge.started.insert(life) {
             let blueprint = &self.judge.lives[&life];
-            let there = |host: &muster_proto::HostName, port: Port| {
+            let there = |host: &HostName, port: Port| {
                 let host = self.host_named(host).map(|nth| &self.hosts[nth]);
                 host.and_then(|host| host.disk.places.get(&port)).is_some_and(|found| found.life() == life)
             };
@@ -274,9 +298,23 @@ impl World {
         }
     }
 
-    /// A coordinator has taken a step. What one on a copy of the store does is nobody's will.
-    pub fn judge_committed(&mut self, nth: usize, before: &ClusterRecord, after: Option<&ClusterRecord>) {
-        if nth == 0 && after.is_none_or(|after| after.goal == Goal::SetAside) {
+    /// A coordinator has taken a step. One on a copy of the store may go on with what was approved before that was made;
+    /// what was called off since is called off.
+    pub fn judge_committed(
+        &mut self,
+        nth: usize,
+        (operation, state): (OperationId, OpState),
+        before: &ClusterRecord,
+        after: Option<&ClusterRecord>,
+    ) {
+        let ends = after.is_none_or(|after| after.goal == Goal::SetAside);
+        if nth == 0 {
+            match state {
+                OpState::Cancelling | OpState::Cancelled => drop(self.judge.approved.remove(&operation)),
+                _ => drop(self.judge.approved.insert(operation)),
+            }
+        }
+        if ends && (nth == 0 || !self.judge.approved.contains(&operation)) {
             self.judge.current.remove(&before.blueprint.cluster_id);
         }
         let Some(after) = after else { return };
@@ -285,15 +323,20 @@ impl World {
             self.judge.begun(&after.blueprint);
         }
         if before.blueprint.incarnation != after.blueprint.incarnation {
-            self.judge_crossed(nth, before, after);
+            if !self.judge.approved.contains(&operation) {
+                let who = self.coordinator_name(nth);
+                self.judge
+                    .condemn(format!("{who} ends life {}, and that was called off", before.blueprint.incarnation));
+            }
+            self.judge_crossed(before, after);
         }
         if before.formed_ms.is_none() && after.formed_ms.is_some() {
-            self.judge_latched(nth, after);
+            self.judge_latched(after);
         }
     }
 
     /// A life has ended.
-    fn judge_crossed(&mut self, nth: usize, before: &ClusterRecord, after: &ClusterRecord) {
+    fn judge_crossed(&mut self, before: &ClusterRecord, after: &ClusterRecord) {
         let life = |record: &ClusterRecord| (record.blueprint.cluster_id, record.blueprint.incarnation);
         let (from, to) = (life(before), life(after));
         let missing = &self.judge.missing;
@@ -301,9 +344,6 @@ impl World {
         if let Some(runs) = self.servers.values().find(runs) {
             let who = format!("{}:{} (pid {})", self.hosts[runs.host].name, runs.port, runs.pid);
             self.judge.condemn(format!("life {} ends, and {who} of it runs", from.1));
-        }
-        if nth > 0 {
-            return;
         }
         if !after.restores() {
             self.judge.begun(&after.blueprint);
@@ -321,15 +361,12 @@ impl World {
     }
 
     /// A cluster is said to be formed.
-    fn judge_latched(&mut self, nth: usize, record: &ClusterRecord) {
+    fn judge_latched(&mut self, record: &ClusterRecord) {
         let life = (record.blueprint.cluster_id, record.blueprint.incarnation);
         let late = |id: &NodeId| self.judge.agreed.get(id).is_none_or(|at| *at + RECENT < self.now);
         if let Some(member) = record.blueprint.members.iter().find(|member| late(&member.node_id)) {
             let sentence = format!("life {} is called formed, and {} does not agree", life.1, member.name());
             self.judge.condemn(sentence);
-        }
-        if nth > 0 {
-            return;
         }
         self.judge.formed.insert(life.0, (life, self.now));
         self.judge.was_formed.insert(life);

@@ -145,19 +145,17 @@ impl World {
             if self.operator.carried_out.contains(&key) {
                 continue;
             }
-            if self.morning.commands >= COMMANDS {
-                return self
-                    .judge
-                    .condemn(format!("{COMMANDS} commands have not made it well; the last words: {words}"));
-            }
-            self.operator.carried_out.push(key);
-            self.morning.commands += 1;
             if self.carries_out(&command) {
+                self.tell("operator", format!("was told to: {command}"));
+                self.operator.carried_out.push(key);
+                self.morning.commands += 1;
                 self.judge.count("cures");
                 self.morning.wrong = None;
                 return;
             }
-            self.tell("operator", format!("cannot: {command}"));
+        }
+        if self.morning.commands >= COMMANDS {
+            self.judge.condemn(format!("{COMMANDS} commands have not made it well; the last words: {words}"));
         }
     }
 
@@ -173,7 +171,6 @@ impl World {
     }
 
     fn carries_out(&mut self, command: &str) -> bool {
-        self.tell("operator", format!("is told to: {command}"));
         let words: Vec<&str> = command.split(' ').collect();
         match words.as_slice() {
             ["kill", "-CONT", pid] => self.pid(pid, Self::thaws),
@@ -262,7 +259,7 @@ fn commands(words: &str) -> Vec<String> {
         let end = rest.find([';', ',', ')', '(']).unwrap_or(rest.len());
         found.push((at, rest[..end].trim_end_matches(['.', ' ']).to_owned()));
     }
-    for before in ["left alone: pid ", "runs there: pid "] {
+    for before in ["left alone: pid ", "runs there: pid ", "stranger: pid "] {
         let pid = words.find(before).map(|at| (at, &words[at + before.len()..]));
         let pid = pid.map(|(at, rest)| (at, rest.chars().take_while(char::is_ascii_digit).collect::<String>()));
         found.extend(pid.map(|(at, pid)| (at, format!("kill {pid}"))));

@@ -211,8 +211,10 @@ impl World {
 
     fn cancels(&mut self, id: OperationId) -> Option<Result<(), Dead>> {
         let record = self.main()?.store.clusters.values().next()?.clone();
+        let now = self.now;
+        let heard = self.coordinators[0].as_mut()?.hears(&record, now);
         let (next, phase) = match &record.rebuild {
-            Some(rebuild) if rebuild.operation == id => (rebuild::call_off(&record)?, "RETURN"),
+            Some(rebuild) if rebuild.operation == id => (rebuild::call_off(&record, &heard)?, "RETURN"),
             _ if record.operation == id && record.formed_ms.is_none() && record.rebuild.is_none() => {
                 (ClusterRecord { goal: Goal::SetAside, ..record.clone() }, "CANCEL")
             }
@@ -242,7 +244,8 @@ impl World {
         // Everybody who has something of it, or will, is there.
         let all = record.blueprint.hosts().into_iter().chain(spec.parts().hosts.iter().map(|host| host.name.clone()));
         let all = all.chain(fenced.iter().cloned()).collect();
-        if self.away(&all) != fenced {
+        let away = self.away(&all);
+        if away != fenced {
             return None;
         }
         let lives = &self.main()?.store.lives;
@@ -266,20 +269,18 @@ impl World {
         self.approves(&record, next, false, fenced)
     }
 
-    /// Refused, as `admin/rebuild.rs` has it, where an undo needs it.
+    /// Refused, as `admin/rebuild.rs` has it, while a rebuild is under way.
     fn purges(&mut self, host: usize) -> Option<Result<(), Dead>> {
         let record = self.main()?.store.clusters.values().next()?;
-        let undo = record.rebuild.as_ref().filter(|rebuild| rebuild.undo);
-        let needed = undo.map(|undo| {
-            let next = undo.next.as_ref().map_or(record.blueprint.incarnation, |next| next.blueprint.incarnation);
-            (record.blueprint.cluster_id, next)
-        });
+        if record.rebuild.is_some() {
+            return None;
+        }
         let name = self.hosts[host].name.clone();
         if !self.live(&name) {
             return None;
         }
         self.tell("operator", format!("muster trash purge, on {name}"));
-        self.deletes(host, |directory| Some(directory.life()) != needed);
+        self.deletes(host, |_| true);
         Some(Ok(()))
     }
 

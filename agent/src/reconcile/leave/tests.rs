@@ -28,7 +28,9 @@ fn a_former_life_never_goes_on_whatever_is_wanted() {
     everywhere(|world, verdict| {
         let ours = matches!(world.process.1, ProcessSeen::Ours { .. });
         let leaves = world.directory.0 == "former" && world.want != Want::SetAside && ours;
-        !leaves || verdict.state == InstanceState::Stopping
+        let spared = world.want == Want::Stopped && world.process.0 == "does not stop" && world.answer.0 == "answers";
+        let state = if spared { InstanceState::Blocked } else { InstanceState::Stopping };
+        !leaves || (verdict.state == state && (!spared || verdict.step.is_none()))
     });
 }
 
