@@ -66,7 +66,7 @@ fn servers() -> Vec<Server> {
     let mut found: Vec<Server> = Vec::new();
     for binary in [PathBuf::from("/usr/bin/redis-server")].into_iter().chain(unpacked).filter(|binary| binary.exists())
     {
-        let output = Command::new(&binary).arg("--version").output().unwrap();
+        let output = processes::run_owned(Command::new(&binary).arg("--version"));
         let version = ServerVersion::from_banner(&String::from_utf8_lossy(&output.stdout)).unwrap();
         if !found.iter().any(|other| other.version == version) {
             found.push(Server { binary, version });
