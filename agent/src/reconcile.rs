@@ -315,6 +315,9 @@ impl Case<'_> {
                     Verdict::fine(InstanceState::Stopped)
                 }
                 (None, ProcessSeen::Foreign(who), _) => self.foreign(who),
+                (None, ProcessSeen::Ours { pid, stopping, .. }, Want::Stopped) if !self.is_stamped() => {
+                    self.stop_bereft(*pid, *stopping)
+                }
                 (None, ..) => self.bring_up(),
             },
         }
@@ -327,6 +330,10 @@ impl Case<'_> {
     fn foreign(&self, who: &str) -> Verdict {
         let why = format!("somebody else is here, and is left alone: {who}");
         Verdict::blocked(why).called(Condition::Foreign).at(self.now + LOOK_AGAIN)
+    }
+
+    fn is_stamped(&self) -> bool {
+        matches!(self.seen.directory, Directory::Stamped(_))
     }
 
     /// Of a life that we know nothing about.

@@ -117,6 +117,15 @@ impl Case<'_> {
         ))
     }
 
+    /// It is ours, and is to stop; but it is asked, and never killed: a last save that fails for want of its directory
+    /// leaves what it holds in memory alone.
+    pub(super) fn stop_bereft(&self, pid: i32, stopping: Option<Duration>) -> Verdict {
+        match stopping {
+            Some(since) if since >= self.rules.stop_patience => self.bereft(pid),
+            stopping => self.stop(stopping),
+        }
+    }
+
     pub(super) fn stop(&self, stopping: Option<Duration>) -> Verdict {
         match stopping {
             None => Verdict::act(InstanceState::Stopping, "asking it to stop", Step::Stop),

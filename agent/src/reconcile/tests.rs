@@ -296,7 +296,10 @@ fn only_a_server_of_ours_in_its_own_directory_is_stopped_and_only_where_somebody
         };
         let stops = ["STOP", "KILL"].contains(&step(verdict));
         let leaves = former && world.want != Want::SetAside;
-        !stops || (ours && (leaves || (wanted && ["ours", "latched"].contains(&world.directory.0))))
+        // Asked it is wherever it stands, where nothing is to run.
+        let bereft = ["free", "foreign", "unreadable"].contains(&world.directory.0);
+        let asked = world.want == Want::Stopped && bereft && step(verdict) == "STOP";
+        !stops || (ours && (asked || leaves || (wanted && ["ours", "latched"].contains(&world.directory.0))))
     });
 }
 
@@ -370,7 +373,8 @@ fn where_somebody_else_is_nothing_is_started_or_written() {
 fn what_is_not_ours_is_not_touched() {
     everywhere(|world, verdict| {
         let ours = ["free", "ours", "latched", "former"].contains(&world.directory.0);
-        ours || verdict.step.is_none()
+        // A server of ours is asked to stop, which is not about the directory.
+        ours || verdict.step.is_none() || verdict.step == Some(Step::Stop)
     });
 }
 
