@@ -3,7 +3,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-stop test test-machines crash-matrix lint fmt bench soak fuzz proto-baseline check-clean
+.PHONY: help setup build demo demo-stop test test-machines crash-matrix lint fmt bench soak fuzz proto-baseline
+.PHONY: check-clean
 
 # The ports of the demo: six client ports from BASE_PORT on, their bus ports 10000 above, and the coordinator's.
 BASE_PORT ?= 7000

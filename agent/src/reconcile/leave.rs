@@ -150,9 +150,9 @@ impl Case<'_> {
     }
 
     /// Redis gives up stopping when its last save fails ("can't exit"; `finishShutdown` in server.c, before 7.0
-    /// `prepareForShutdown` in db.c), and serves on: killed then, it would take with it what was written since its last
-    /// good save. What does not answer any more keeps nothing by waiting. Who was asked because nothing is to run is not
-    /// killed either when that is called off.
+    /// `prepareForShutdown` in db.c), and serves on: killed then, it would take with it what was written since its
+    /// last good save. What does not answer any more keeps nothing by waiting. Who was asked because nothing is to run
+    /// is not killed either when that is called off.
     fn is_spared(&self) -> bool {
         let wanted = match self.instance.want {
             Want::Stopped => true,

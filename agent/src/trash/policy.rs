@@ -60,8 +60,8 @@ pub fn until(entry: &Entry, policy: Policy) -> Option<u64> {
 }
 
 /// What goes now, and why. By age where the clock is believed; by size what never formed, then the oldest that did,
-/// until the rest is small enough. What is wanted stays, and counts; so does the newest formed life of a cluster that is
-/// being rebuilt, which size does not end: it is what an undo needs.
+/// until the rest is small enough. What is wanted stays, and counts; so does the newest formed life of a cluster that
+/// is being rebuilt, which size does not end: it is what an undo needs.
 pub fn overdue(
     entries: &[Entry],
     is_wanted: impl Fn(&Stamp) -> bool,
