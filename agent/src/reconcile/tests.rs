@@ -10,7 +10,7 @@ use crate::samples::{assignment, id, port, stamp, view};
 mod adjusting;
 
 pub(super) const NOW: Duration = Duration::from_secs(1000);
-const PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// One world, in words, and all that the judgement depends on.
 #[derive(Debug, Clone)]
@@ -324,33 +324,6 @@ fn a_server_that_saves_or_waits_for_its_replicas_is_not_killed_for_that() {
     let answers = || Answer::View(Box::new(view()));
     assert!(waits(2, answers()) && waits(11, answers()) && !waits(12, answers()));
     assert!(!waits(2, Answer::Frozen('T')) && !waits(2, Answer::Hung("silent".into())));
-}
-
-/// Its last save has failed: what it holds is nowhere else.
-#[test]
-fn a_server_that_still_answers_is_not_killed_where_nothing_is_to_run() {
-    let judge = |want, answer, silent, asked: Option<u64>| {
-        let world = world(want, true, "latched", "does not stop");
-        let words = "No space left on device / Error trying to save the DB, can't exit.".to_owned();
-        let unwilling = asked.map(|asked| Unwilling { words, asked: Duration::from_secs(asked) });
-        world.judge_seen(Seen { answer, silent, unwilling, ..world.seen() }, &rules())
-    };
-    let (view, short) = (|| Answer::View(Box::new(view())), PATIENCE - Duration::from_secs(1));
-    let spared = judge(Want::Stopped, view(), Duration::ZERO, Some(1));
-    assert_eq!((spared.state, step(&spared)), (InstanceState::Blocked, "-"));
-    assert_eq!(spared.wake, Some(NOW + Duration::from_secs(59)));
-    expect!["pid 4711 does not stop: No space left on device / Error trying to save the DB, can't exit.; free its disk, it is asked again every 60 s; or, if what it holds in              memory may be lost: redis-cli -s /base/7000/redis.sock shutdown nosave"].assert_eq(&spared.reason);
-    let again = judge(Want::Stopped, view(), Duration::ZERO, Some(60));
-    assert_eq!((again.state, step(&again), again.reason), (InstanceState::Blocked, "STOP", spared.reason));
-    // What does not answer any more is another matter, once that was so for the patience.
-    for answer in [Answer::Silent("refused".into()), Answer::Hung("no answer".into())] {
-        assert_eq!(step(&judge(Want::Stopped, answer.clone(), short, Some(1))), "-");
-        assert_eq!(step(&judge(Want::Stopped, answer, PATIENCE, Some(1))), "KILL");
-    }
-    assert_eq!(step(&judge(Want::Stopped, Answer::Frozen('T'), Duration::ZERO, Some(1))), "KILL");
-    // Called off, it is not killed for what it was asked before; asked for another run, it is as ever.
-    assert_eq!(step(&judge(Want::Running, view(), Duration::ZERO, Some(1))), "-");
-    assert_eq!(step(&judge(Want::Running, view(), Duration::ZERO, None)), "KILL");
 }
 
 #[test]
