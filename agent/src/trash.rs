@@ -21,7 +21,7 @@ use crate::{
     tree::{Kind, Tree},
 };
 
-pub use self::policy::{Clock, Entry, Policy, overdue, unsettled, until};
+pub use self::policy::{Clock, Entry, Policy, overdue, until};
 
 mod policy;
 
@@ -63,23 +63,6 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn unix_ms() -> u64 {
     millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
-}
-
-/// Whether the kernel says that nobody keeps its clock right. One that does not say is taken at its word.
-#[allow(unsafe_code)]
-fn unsynchronised() -> bool {
-    // SAFETY: a timex is numbers alone, for which zeros are good; without modes the call reads, into one that is ours.
-    let (asked, timex) = unsafe {
-        let mut timex: nix::libc::timex = std::mem::zeroed();
-        (nix::libc::adjtimex(&raw mut timex), timex)
-    };
-    asked >= 0 && timex.status & nix::libc::STA_UNSYNC != 0
-}
-
-/// For how long the machine is up.
-fn up() -> Duration {
-    let uptime = <procfs::Uptime as procfs::Current>::current();
-    uptime.map_or(Duration::MAX, |uptime| uptime.uptime_duration())
 }
 
 impl Trash {
@@ -132,13 +115,8 @@ impl Trash {
         if let Err(why) = &believed {
             tracing::warn!("nothing is deleted from the trash by its age until muster-agent is started anew: {why}");
         }
-        let unsettled = unsettled(unsynchronised(), up());
-        if let Some(why) = unsettled {
-            tracing::warn!("nothing is deleted from the trash by its age yet: {why}");
-        }
-        let by_age = believed.is_ok() && unsettled.is_none();
         let is_rebuilt = |cluster| self.is_rebuilt(cluster);
-        let overdue = overdue(&entries, |stamp| self.is_wanted(stamp), is_rebuilt, now, by_age, policy);
+        let overdue = overdue(&entries, |stamp| self.is_wanted(stamp), is_rebuilt, now, believed.is_ok(), policy);
         let mut said = Vec::new();
         for (entry, why) in overdue {
             match self.delete(&trash, entry) {

@@ -8,9 +8,6 @@ use crate::layout::Stamp;
 
 /// A clock that is off by more was set.
 const OFF: Duration = Duration::from_secs(3600);
-/// A machine that has just begun may have a clock that nobody has set yet, and one whose clock nobody ever sets has to
-/// delete something some day.
-const YOUNG: Duration = Duration::from_secs(3600);
 /// What is set aside a little in the future was noted while the clock was being drawn near.
 const DRAWN: Duration = Duration::from_secs(60);
 
@@ -130,12 +127,6 @@ impl Clock {
     }
 }
 
-/// Why ages cannot be told yet on a machine that is up for so long: the kernel says that its clock is unsynchronised
-/// (`STA_UNSYNC` of adjtimex(2)), and what was not set until now is going to be.
-pub fn unsettled(unsynchronised: bool, up: Duration) -> Option<&'static str> {
-    (unsynchronised && up < YOUNG).then_some("the machine has just begun, and its clock is not synchronised")
-}
-
 #[cfg(test)]
 mod tests {
     use muster_proto::Incarnation;
@@ -220,14 +211,6 @@ mod tests {
         assert_eq!(until(&entry, policy(2, 0)), Some(NOW + HOUR));
         assert_eq!(Why::Age(Duration::from_secs(7200)).to_string(), "it was kept for 2 h (trash.keep_hours)");
         assert_eq!(Why::Size(3 << 30).to_string(), "there was more than 3 GiB (trash.keep_gib)");
-    }
-
-    #[test]
-    fn a_clock_that_is_still_to_be_set_is_waited_for_and_not_for_ever() {
-        let s = Duration::from_secs;
-        let why = Some("the machine has just begun, and its clock is not synchronised");
-        assert_eq!((unsettled(true, s(0)), unsettled(true, s(3599)), unsettled(true, s(3600))), (why, why, None));
-        assert_eq!(unsettled(false, s(0)), None);
     }
 
     #[test]
