@@ -21,7 +21,7 @@ use muster_tests::{
 use nix::sys::signal::Signal;
 
 /// What `make test` has for it. What does not fit waits for another day: the order is another one every day.
-const SHARE: Duration = Duration::from_secs(150);
+const SHARE: Duration = Duration::from_secs(60);
 
 #[track_caller]
 fn clean(tally: &Tally) {

@@ -174,7 +174,8 @@ impl Case<'_> {
             return Verdict::blocked("it does not stop").at(self.now + LOOK_AGAIN);
         };
         let why = format!(
-            "pid {pid} does not stop: {words}; free its disk, it is asked again every {} s; or, if what it holds in              memory may be lost: redis-cli -s {} shutdown nosave",
+            "pid {pid} does not stop: {words}; free its disk, it is asked again every {} s; or, if what it holds in \
+             memory may be lost: redis-cli -s {} shutdown nosave",
             AGAIN.as_secs(),
             self.seen.socket.display()
         );
