@@ -158,7 +158,7 @@ fn a_server_that_still_answers_is_not_killed_where_nothing_is_to_run() {
     let spared = judge(Want::Stopped, view(), Duration::ZERO, Some(1));
     assert_eq!((spared.state, step(&spared)), (InstanceState::Blocked, "-"));
     assert_eq!(spared.wake, Some(NOW + Duration::from_secs(59)));
-    expect!["pid 4711 does not stop: No space left on device / Error trying to save the DB, can't exit.; free its disk, it is asked again every 60 s; or, if what it holds in              memory may be lost: redis-cli -s /base/7000/redis.sock shutdown nosave"].assert_eq(&spared.reason);
+    expect!["pid 4711 does not stop: No space left on device / Error trying to save the DB, can't exit.; free its disk, it is asked again every 60 s; or, if what it holds in memory may be lost: redis-cli -s /base/7000/redis.sock shutdown nosave"].assert_eq(&spared.reason);
     let again = judge(Want::Stopped, view(), Duration::ZERO, Some(60));
     assert_eq!((again.state, step(&again), again.reason), (InstanceState::Blocked, "STOP", spared.reason));
     // What does not answer any more is another matter, once that was so for the patience.
