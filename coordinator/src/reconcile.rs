@@ -115,7 +115,7 @@ fn assignment(host: &HostName, told: &Told) -> Option<ClusterAssignment> {
     let users = told.access.and_then(|(spec, credentials)| credentials.users(spec));
     let tls = told.access.and_then(|(spec, credentials)| credentials.tls(spec));
     let spec = told.spec.map(|spec| wire::Spec::from(spec).encode_to_vec()).unwrap_or_default();
-    Some(ClusterAssignment { users, tls, keeps: Vec::new(), spec, ..assignment })
+    Some(ClusterAssignment { users, tls, spec, ..assignment })
 }
 
 /// What earlier lives may have left on a host, by port.
