@@ -164,6 +164,7 @@ impl World {
                 }
             }
             Event::StrayEnds => self.stray_ends(),
+            Event::Sweeps { host } => self.sweeps(host),
             Event::Thaws { pid } => self.thaws(pid),
             Event::Mends(mend) => self.mends(mend),
             Event::Fault(fault) => {

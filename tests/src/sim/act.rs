@@ -250,6 +250,7 @@ impl World {
         let outcome = Permit::try_from(permit).and_then(|permit| agent.permits.take_in(&permit, stream, obeyed, now));
         match outcome {
             Ok(port) => self.tell(format!("{}:{port}", self.name(host)), "has its permit"),
+            Err(_) if self.sabotage(Sabotage::TakeAnyPermit) => drop(port.try_into().map(|it| agent.forged.insert(it))),
             Err(refused) => {
                 self.judge.count("permits refused");
                 self.tell(format!("{}:{port}", self.name(host)), format!("refuses a permit: {refused}"));
@@ -257,7 +258,10 @@ impl World {
         }
     }
 
-    pub fn granted(&self, agent: &Agent, port: Port) -> Option<Leaving> {
+    pub fn granted(&self, host: usize, agent: &Agent, port: Port) -> Option<Leaving> {
+        if self.sabotage(Sabotage::WipeUnpermitted) || agent.forged.contains(&port) {
+            return self.forged(host, port);
+        }
         agent.permits.granted(port, self.now - agent.born).cloned()
     }
 
@@ -285,8 +289,12 @@ impl World {
 
     fn wipe(&mut self, host: usize, agent: &mut Agent, port: Port, leaving: &Leaving) -> Result<(), String> {
         let wipe = agent.permits.redeem(port, leaving, self.now - agent.born);
-        let Some(wipe) = wipe else { return Err("the permit is gone".into()) };
-        self.move_aside(host, port, &wipe.leaving().stamp.clone(), Some(leaving), agent.stream)?;
+        let forged = agent.forged.remove(&port) || self.sabotage(Sabotage::WipeUnpermitted);
+        if wipe.is_none() && !forged {
+            return Err("the permit is gone".into());
+        }
+        let stamp = wipe.as_ref().map_or(&leaving.stamp, |wipe| &wipe.leaving().stamp).clone();
+        self.move_aside(host, port, &stamp, Some(leaving), agent.stream)?;
         self.reborn(host, agent, port);
         Ok(())
     }

@@ -47,7 +47,7 @@ impl World {
     }
 
     pub fn agent_starts(&mut self, host: usize) {
-        if !self.hosts[host].up || self.hosts[host].agent.is_some() {
+        if !self.hosts[host].up || self.hosts[host].hung || self.hosts[host].agent.is_some() {
             return;
         }
         self.hosts[host].lives += 1;
@@ -268,7 +268,12 @@ impl World {
         let waits = agent.unkept.as_ref().is_some_and(|(unkept, _)| unkept.generation > desired.generation);
         let before = self.hosts[host].disk.orders.generation();
         let mut taken = self.hosts[host].disk.orders.take(desired);
-        if self.sabotage(Sabotage::ForgetTerm) && matches!(taken, Err(Refusal::LowerTerm { .. })) {
+        let forgotten = match taken {
+            Err(Refusal::LowerTerm { .. }) => self.sabotage(Sabotage::ForgetTerm),
+            Err(Refusal::OlderGeneration { .. }) => self.sabotage(Sabotage::ForgetGeneration),
+            _ => false,
+        };
+        if forgotten {
             taken = muster_agent::ledger::Orders::new(&self.hosts[host].name, Some(desired.clone()))
                 .map(Some)
                 .map_err(Refusal::Malformed);
@@ -285,6 +290,12 @@ impl World {
                 (Some(_), Some(false)) => return Fate::Died,
                 (Some(next), struck) => {
                     agent.told = Rc::new(next.assignment().clone());
+                    let mut told = agent.told.clusters.iter().flat_map(|told| &told.instances);
+                    if told.any(|wanted| wanted.restore) && !self.healed && self.dice.chance(20) {
+                        // The hour in which agents look through the trash strikes when it is least wanted.
+                        let pause = self.dice.ms(1, 60);
+                        self.after(pause, Event::Sweeps { host });
+                    }
                     self.hosts[host].disk.orders = next;
                     if struck.is_some() {
                         return Fate::Died;
@@ -437,7 +448,7 @@ impl World {
             saving: false,
             applied: None,
             outside: None,
-            granted: self.granted(agent, port),
+            granted: self.granted(host, agent, port),
             trashed: self.trashed(host, cluster, wanted),
         }
     }

@@ -251,8 +251,15 @@ impl World {
         let (now, id) = (self.now, operation.id);
         let heard = self.of(nth).hears(record, now);
         let mut phase = rebuild::phase(record, &heard);
-        if self.sabotage(Sabotage::SkipBarrier) && matches!(phase, Phase::Fence { .. }) {
-            phase = Phase::Fenced;
+        match &phase {
+            Phase::Fence { .. } if self.sabotage(Sabotage::SkipBarrier) => phase = Phase::Fenced,
+            Phase::Wipe { .. } if self.sabotage(Sabotage::StartUnwiped) => {
+                phase = Phase::Configure { unsettled: Vec::new() };
+            }
+            Phase::Configure { .. } if self.sabotage(Sabotage::StartUnprepared) => {
+                phase = Phase::Configure { unsettled: Vec::new() };
+            }
+            _ => {}
         }
         let done = record.blueprint.members.len().saturating_sub(phase.unsettled().len());
         let word = phase.word();
@@ -456,11 +463,9 @@ impl World {
 
     fn permit(&mut self, nth: usize, record: &ClusterRecord, paused: bool) {
         let open = record.stage();
-        let early = self.sabotage(Sabotage::PermitWhileFencing) && record.rebuild.is_some();
-        if record.remnants.is_empty() || ((paused || !matches!(open, None | Some(Stage::Wipe))) && !early) {
+        if record.remnants.is_empty() || paused || !matches!(open, None | Some(Stage::Wipe)) {
             return;
         }
-        let again = self.sabotage(Sabotage::PermitTwice);
         let now = self.now;
         let coordinator = self.of(nth);
         coordinator.refresh(now);
@@ -481,7 +486,7 @@ impl World {
                         == (&status.host, status.port, ask.node_id, ask.life)
                 };
                 let Some(remnant) = record.remnants.iter().find(meant) else { continue };
-                if coordinator.permitted.insert(ask.nonce) || again {
+                if coordinator.permitted.insert(ask.nonce) {
                     permits.push((
                         stream,
                         remnant.name(),

@@ -111,6 +111,8 @@ pub struct Host {
     pub ports: PortSet,
     pub identity: Uuid,
     pub up: bool,
+    /// Nothing on it goes on.
+    pub hung: bool,
     pub boot: u32,
     pub disk: Disk,
     /// Children of servers that are gone, which hold the lock of their port, until then.
@@ -171,6 +173,8 @@ pub struct Agent {
     /// Dials in vain since the last welcome.
     pub dials: u32,
     pub permits: Permits,
+    /// Rights that nobody has given; for sabotage alone.
+    pub forged: BTreeSet<Port>,
     /// When its next pass is, and the number of that appointment.
     pub due: (Duration, u64),
 }
@@ -219,6 +223,7 @@ impl Agent {
             sent: None,
             dials: 0,
             permits: Permits::default(),
+            forged: BTreeSet::new(),
             due: (Duration::MAX, 0),
         }
     }
@@ -245,6 +250,7 @@ impl Host {
             ports,
             identity,
             up: true,
+            hung: false,
             boot: 1,
             disk,
             children: Vec::new(),

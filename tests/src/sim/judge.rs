@@ -136,22 +136,21 @@ impl World {
         let now = self.now;
         let grace = self.plan.node_timeout + SLACK;
         let mut sentence = None;
-        for server in self.servers.values_mut().filter(|server| server.is_awake(now)) {
-            let life = server.life;
-            if server.ok {
-                let planned = self.judge.digests[&life];
-                let restored = self.judge.restored.contains(&life);
-                if restored || server.digest() == planned {
-                    self.judge.agreed.insert(server.me, now);
-                }
+        for server in self.servers.values_mut().filter(|server| server.is_awake(now) && server.ok) {
+            let planned = self.judge.digests[&server.life];
+            if self.judge.restored.contains(&server.life) || server.digest() == planned {
+                self.judge.agreed.insert(server.me, now);
             }
-            let Some((formed, at)) = self.judge.formed.get(&life.0) else { continue };
+        }
+        for server in self.servers.values().filter(|server| server.acknowledges(now)) {
+            let life = server.life;
+            let Some((formed, at)) = self.judge.formed.get(&life.0).filter(|(formed, _)| *formed != life) else { continue };
             let late = now > *at + grace && now > server.disturbed + grace;
             // Who starts an old server by hand where the next life has the same bus ports finds strangers there whom it
             // takes for its peers: that is why hosts that are not there are fenced by other ports, and nobody else can
             // come back by himself.
             let met = !server.locked && self.judge.offsets.get(formed) == self.judge.offsets.get(&life);
-            if *formed != life && late && server.acknowledges(now) && !met {
+            if late && !met && !self.is_island(server) {
                 sentence = Some(format!(
                     "two lives serve: {}:{} (pid {}) of life {} takes writes, and life {} was formed at {:.3} s",
                     self.hosts[server.host].name,
@@ -166,6 +165,17 @@ impl World {
         if let Some(sentence) = sentence {
             self.judge.condemn(sentence);
         }
+    }
+
+    /// A majority of the masters of its life really runs and reaches it: nobody can keep them from going on, and whoever
+    /// goes on without their hosts is told so.
+    fn is_island(&self, server: &super::redis::Server) -> bool {
+        let (masters, size) = server.voters();
+        let runs = |id: &&NodeId| {
+            let other = self.servers.values().find(|other| other.me == **id && other.is_awake(self.now));
+            other.is_some_and(|other| other.life == server.life && self.connected(other.host, server.host))
+        };
+        masters.iter().filter(runs).count() > size / 2
     }
 
     /// A directory was made.
@@ -275,9 +285,11 @@ impl World {
         self.judge.count("deleted");
         *self.judge.owned.entry(host).or_default() -= 1;
         let life = directory.life();
-        if self.judge.current.get(&life.0) == Some(&life) && self.judge.started.contains(&life) {
-            let sentence =
-                format!("{}: a directory of life {} is deleted, which goes on", self.hosts[host].name, life.1);
+        let told = self.hosts[host].disk.orders.assignment().clusters.iter().flat_map(|told| &told.instances);
+        let wanted = told.into_iter().any(|wanted| wanted.restore && wanted.node_id == directory.stamp.node_id);
+        let goes_on = self.judge.current.get(&life.0) == Some(&life) && self.judge.started.contains(&life);
+        if wanted || goes_on {
+            let sentence = format!("{}: a directory of life {} is deleted, which is wanted", self.hosts[host].name, life.1);
             self.judge.condemn(sentence);
         }
     }
