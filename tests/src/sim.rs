@@ -4,7 +4,7 @@
 //! `reconcile::assignments`, `rebuild::phase` and all that it leads to, and the `Inventory`, of the coordinator; what
 //! crosses between them goes through the wire's own types. Everything else is a model: disks with directories, locks and
 //! trash ([`host`], [`act`], [`trash`]), processes that are Redis nodes as far as that matters ([`redis`], [`bus`]), streams that
-//! are cut, late and repeated ([`world`]), the loops of both daemons ([`agent`], [`coordinator`]), and a store whose
+//! are cut, late and repeated ([`world`]), the loops of both daemons ([`agent`], [`look`]; [`coordinator`], [`keeping`]), and a store whose
 //! transactions are whole ([`store`]).
 //!
 //! In the night there are [`faults`], and an [`operator`] who begins, calls off, rebuilds and takes back. In the
@@ -21,6 +21,8 @@ mod dice;
 mod faults;
 mod host;
 mod judge;
+mod keeping;
+mod look;
 mod morning;
 mod operator;
 mod plan;
@@ -31,7 +33,16 @@ mod story;
 mod trash;
 mod world;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 pub use sabotage::Sabotage;
 
@@ -68,6 +79,32 @@ impl Outcome {
 /// Runs a night and the morning after it.
 pub fn run(seed: u64) -> Outcome {
     sabotaged(seed, None)
+}
+
+/// As many as there are, side by side, in the order of their seeds. Of those in which all is well no story is kept.
+pub fn nights(seeds: Range<u64>, sabotage: Option<Sabotage>) -> Vec<Outcome> {
+    let (next, done) = (AtomicU64::new(seeds.start), Mutex::new(Vec::new()));
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return;
+            }
+            let mut outcome = sabotaged(seed, sabotage);
+            if outcome.sentence.is_none() {
+                outcome.story.clear();
+            }
+            done.lock().expect("nobody panics with it").push(outcome);
+        }
+    };
+    thread::scope(|scope| {
+        let others = thread::available_parallelism().map_or(0, |threads| threads.get() - 1);
+        (0..others).for_each(|_| drop(scope.spawn(work)));
+        work();
+    });
+    let mut outcomes = done.into_inner().expect("nobody panics with it");
+    outcomes.sort_by_key(|outcome| outcome.seed);
+    outcomes
 }
 
 /// The same with a rule that is not kept.

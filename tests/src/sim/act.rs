@@ -11,8 +11,9 @@ use muster_agent::{
 use muster_proto::{Ask, Port, wire};
 
 use super::{
-    agent::{Died, Found},
+    agent::Died,
     host::{Agent, Directory, Held, Life, Nodes, Record},
+    look::Found,
     redis::Server,
     sabotage::Sabotage,
     world::{End, Event, World},

@@ -6,7 +6,11 @@ use std::{
     time::Duration,
 };
 
-use muster_coordinator::{blueprint::Blueprint, formation::Goal, ledger::{ClusterRecord, OpState}};
+use muster_coordinator::{
+    blueprint::Blueprint,
+    formation::Goal,
+    ledger::{ClusterRecord, OpState},
+};
 use muster_proto::{Ask, ClusterId, Generation, HostName, NodeId, OperationId, Port, Sha256, Term, wire};
 use uuid::Uuid;
 
@@ -144,7 +148,9 @@ impl World {
         }
         for server in self.servers.values().filter(|server| server.acknowledges(now)) {
             let life = server.life;
-            let Some((formed, at)) = self.judge.formed.get(&life.0).filter(|(formed, _)| *formed != life) else { continue };
+            let Some((formed, at)) = self.judge.formed.get(&life.0).filter(|(formed, _)| *formed != life) else {
+                continue;
+            };
             let late = now > *at + grace && now > server.disturbed + grace;
             // Who starts an old server by hand where the next life has the same bus ports finds strangers there whom it
             // takes for its peers: that is why hosts that are not there are fenced by other ports, and nobody else can
@@ -289,7 +295,8 @@ impl World {
         let wanted = told.into_iter().any(|wanted| wanted.restore && wanted.node_id == directory.stamp.node_id);
         let goes_on = self.judge.current.get(&life.0) == Some(&life) && self.judge.started.contains(&life);
         if wanted || goes_on {
-            let sentence = format!("{}: a directory of life {} is deleted, which is wanted", self.hosts[host].name, life.1);
+            let sentence =
+                format!("{}: a directory of life {} is deleted, which is wanted", self.hosts[host].name, life.1);
             self.judge.condemn(sentence);
         }
     }
@@ -333,7 +340,8 @@ impl World {
         if before.blueprint.incarnation != after.blueprint.incarnation {
             if !self.judge.approved.contains(&operation) {
                 let who = self.coordinator_name(nth);
-                self.judge.condemn(format!("{who} ends life {}, and that was called off", before.blueprint.incarnation));
+                self.judge
+                    .condemn(format!("{who} ends life {}, and that was called off", before.blueprint.incarnation));
             }
             self.judge_crossed(before, after);
         }

@@ -52,6 +52,13 @@ impl Sabotage {
     ];
 }
 
+impl Sabotage {
+    /// A night that shows it.
+    pub fn shows_near(self) -> u64 {
+        1
+    }
+}
+
 impl World {
     pub fn sabotage(&self, what: Sabotage) -> bool {
         self.plan.sabotage == Some(what)

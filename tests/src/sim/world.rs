@@ -112,7 +112,9 @@ pub enum Event {
     },
     Mends(Mend),
     /// The trash of a host is looked through.
-    Sweeps { host: usize },
+    Sweeps {
+        host: usize,
+    },
     Fault(Fault),
     Operator,
     Heals,
