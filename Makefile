@@ -3,7 +3,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-stop test test-machines crash-matrix lint fmt bench soak simulate fuzz proto-baseline check-clean
+.PHONY: help setup build demo demo-stop test test-machines crash-matrix lint fmt bench soak simulate fuzz proto-baseline
+.PHONY: check-clean
 
 # The ports of the demo: six client ports from BASE_PORT on, their bus ports 10000 above, and the coordinator's.
 BASE_PORT ?= 7000
@@ -13,7 +14,7 @@ KEEP ?=
 # The bench: the biggest cluster it forms (6 and 30 are always there; 60 is the other that is meant), and how often.
 SIZE ?= 30
 RUNS ?= 3
-# Only a part of it: formation or supervision.
+# Only a part of it: formation, rebuild or supervision.
 ONLY ?=
 # The soak: what its faults are drawn from (the time, unless one is given; it is printed), and for how long.
 SEED ?= $(shell date +%s)
@@ -80,7 +81,7 @@ lint: ## Format, clippy, shellcheck, and one TLS provider in the tree at most
 fmt: ## Format all Rust code
 	cargo fmt --all
 
-bench: setup ## Muster by figures: forming clusters, bringing instances back (SIZE=60 RUNS=3 ONLY=supervision)
+bench: setup ## Muster by figures: forming, rebuilding, bringing instances back (SIZE=60 RUNS=3 ONLY=rebuild)
 	cargo build --workspace --bins --release
 	target/release/bench --size "$(SIZE)" --runs "$(RUNS)" $(if $(ONLY),--only "$(ONLY)") --json target/bench.json
 

@@ -2,9 +2,12 @@
 # Forms a Redis Cluster the way a careful operator does it without Muster, as fast as that goes, and says how long each
 # phase took: `<phase> <milliseconds>` a line on stdout, `total` last. `make bench` compares Muster with this.
 #
-#   tests/by-hand.sh DIR REPLICAS ADDRESS:PORT...
+#   tests/by-hand.sh [--rebuild] DIR REPLICAS ADDRESS:PORT...
 #
 # DIR must be new or empty. The servers run until this script ends, which takes them down and removes what it made.
+# With --rebuild the clock starts later: it forms the cluster, says `formed`, waits for a line on its standard input
+# (meanwhile somebody may write to the cluster), and then rebuilds it: SHUTDOWN NOSAVE, nodes.conf and data removed,
+# everything started, FLUSHALL on each, created again.
 #
 # Done well means: directories and confs written by a script, every server started at once, `redis-cli --cluster create`
 # in one go, and the end is looked for without sleeping through it. Settings are the server's defaults but for those
@@ -13,9 +16,14 @@
 set -euo pipefail
 
 usage() {
-  sed -n '2,6p' "$0" | sed 's/^# \{0,1\}//' >&2
+  sed -n '2,10p' "$0" | sed 's/^# \{0,1\}//' >&2
   exit 64
 }
+rebuild=
+if [[ ${1:-} == --rebuild ]]; then
+  rebuild=yes
+  shift
+fi
 [[ $# -ge 3 ]] || usage
 dir=$1 replicas=$2
 shift 2
@@ -103,46 +111,107 @@ cluster-config-file nodes.conf
 bind-source-addr $address
 cluster-announce-ip $address
 CONF
+  # What Muster sets unless it is told otherwise; without data on the disk there would be less to do.
+  [[ -z $rebuild ]] || echo "appendonly yes" >>"$home/redis.conf"
 }
 
-for node in "${nodes[@]}"; do
-  write_conf "$node"
-done
-phase_ends confs
+start() {
+  local node
+  pids=()
+  for node in "${nodes[@]}"; do
+    redis-server "$(home_of "$node")/redis.conf" >/dev/null 2>&1 </dev/null &
+    pids+=($!)
+  done
+  for node in "${nodes[@]}"; do
+    await "$node" PING +PONG
+  done
+  phase_ends start
+}
 
-for node in "${nodes[@]}"; do
-  redis-server "$(home_of "$node")/redis.conf" >/dev/null 2>&1 </dev/null &
-  pids+=($!)
-done
-for node in "${nodes[@]}"; do
-  await "$node" PING +PONG
-done
-phase_ends start
-
-if ! redis-cli --cluster create "${nodes[@]}" --cluster-replicas "$replicas" --cluster-yes >"$dir/create.log" 2>&1; then
-  cat "$dir/create.log" >&2
-  exit 1
-fi
-phase_ends create
-
-for node in "${nodes[@]}"; do
-  await "$node" "CLUSTER INFO" cluster_state:ok
-done
-phase_ends cluster_ok
-
-synced=0
-for node in "${nodes[@]}"; do
-  ask "$node" "INFO replication"
-  if [[ $REPLY == *role:slave* ]]; then
-    await "$node" "INFO replication" master_link_status:up
-    synced=$((synced + 1))
+create() {
+  local node synced=0 masters=$((${#nodes[@]} / (replicas + 1)))
+  if ! redis-cli --cluster create "${nodes[@]}" --cluster-replicas "$replicas" --cluster-yes >"$dir/create.log" 2>&1
+  then
+    cat "$dir/create.log" >&2
+    exit 1
   fi
-done
-masters=$((${#nodes[@]} / (replicas + 1)))
-if ((synced != ${#nodes[@]} - masters)); then
-  say "$synced replicas are in sync, $((${#nodes[@]} - masters)) were expected"
-  exit 1
+  phase_ends create
+  for node in "${nodes[@]}"; do
+    await "$node" "CLUSTER INFO" cluster_state:ok
+  done
+  phase_ends cluster_ok
+  for node in "${nodes[@]}"; do
+    ask "$node" "INFO replication"
+    if [[ $REPLY == *role:slave* ]]; then
+      await "$node" "INFO replication" master_link_status:up
+      synced=$((synced + 1))
+    fi
+  done
+  if ((synced != ${#nodes[@]} - masters)); then
+    say "$synced replicas are in sync, $((${#nodes[@]} - masters)) were expected"
+    exit 1
+  fi
+  phase_ends replicas_in_sync
+}
+
+form() {
+  local node
+  for node in "${nodes[@]}"; do
+    write_conf "$node"
+  done
+  phase_ends confs
+  start
+  create
+}
+
+# All are told at once, and then all are waited for.
+stop() {
+  local node fd
+  for node in "${nodes[@]}"; do
+    exec {fd}<>"/dev/tcp/${node%:*}/${node##*:}"
+    printf 'SHUTDOWN NOSAVE\r\n' >&"$fd"
+    exec {fd}>&-
+  done
+  wait "${pids[@]}" || true
+  pids=()
+  phase_ends stop
+}
+
+remove() {
+  local node homes=()
+  for node in "${nodes[@]}"; do
+    homes+=("$(home_of "$node")")
+  done
+  rm -rf "${homes[@]/%//nodes.conf}" "${homes[@]/%//appendonlydir}" "${homes[@]/%//appendonly.aof}" \
+    "${homes[@]/%//dump.rdb}"
+  phase_ends remove
+}
+
+flush() {
+  local node
+  for node in "${nodes[@]}"; do
+    await "$node" FLUSHALL +OK
+  done
+  phase_ends flushall
+}
+
+if [[ -z $rebuild ]]; then
+  form
+else
+  form >/dev/null
+  echo formed
+  read -r _
+  # A server that writes its first append-only file refuses to end.
+  for node in "${nodes[@]}"; do
+    await "$node" "INFO persistence" aof_rewrite_in_progress:0
+  done
+  now
+  started=$REPLY phase_began=$REPLY
+  stop
+  remove
+  start
+  flush
+  create
 fi
-phase_ends replicas_in_sync
 now
 echo "total $((REPLY - started))"

@@ -48,6 +48,9 @@ pub struct Instance {
     pub lived: bool,
     /// Since when we have that.
     pub met: Instant,
+    /// What it had written when the patience was over with which it was asked to stop, and when that was, or it was
+    /// asked again.
+    pub unwilling: Option<(String, Instant)>,
     /// What is there, when it is not ours.
     pub other: Option<ProcessSeen>,
     /// What that is known by.
@@ -263,6 +266,7 @@ impl Instance {
             process: None,
             lived: false,
             met: Instant::now(),
+            unwilling: None,
             other: None,
             clues: Vec::new(),
             asks: None,
@@ -397,6 +401,9 @@ impl Instance {
             answer: self.answers(),
             past,
             failed: self.failed.clone(),
+            silent: self.heard().elapsed(),
+            // The keeper has the patience.
+            unwilling: None,
             saving: self.saved.is_some_and(|(_, at)| at.elapsed() < SAVES),
             applied: self.applied,
             outside: self.outside.clone(),

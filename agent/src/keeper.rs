@@ -119,6 +119,8 @@ pub struct Keeper {
     /// The last permit that was refused, and why.
     refused: String,
     trash: Arc<Trash>,
+    /// A coordinator of ours has said what it wants since we began.
+    heard: bool,
     /// When that was looked through last.
     swept: Option<Instant>,
     herald: Herald,
@@ -196,6 +198,7 @@ impl Keeper {
             permits: Permits::default(),
             refused: String::new(),
             trash,
+            heard: false,
             swept: None,
             herald: Herald::new(),
             manager: enscope::manager(),
@@ -339,6 +342,7 @@ impl Keeper {
         self.received = Generation(desired.generation);
         let before = self.ledger.generation();
         let outcome = self.ledger.offer(desired);
+        self.heard |= outcome.is_ok();
         // What the disk has not taken waits until it does, or something newer is kept: nobody sends it again while the
         // stream lasts, and what comes late does not take its place.
         let waits = self.unkept.as_ref().filter(|(unkept, _)| unkept.generation > desired.generation);
@@ -395,6 +399,7 @@ impl Keeper {
         let assignment = self.assignment.borrow().clone();
         let mut seen = self.inventory.look(&assignment);
         self.grant(&mut seen);
+        self.hear_out(&assignment, &mut seen);
         self.watch_servers(&assignment);
         let rules = Rules {
             server: self.server.found.as_ref().map(|server| server.version).map_err(Clone::clone),

@@ -22,7 +22,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use muster_proto::{ClusterId, ClusterName, Incarnation, Keeps, Life, NodeId, Port, printable};
+use muster_proto::{ClusterId, ClusterName, Former, Incarnation, Keeps, Life, NodeId, Port, printable};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -84,6 +84,12 @@ impl Stamp {
     /// The same life of the same node, formed or not.
     pub fn same_life(&self, other: &Self) -> bool {
         Self { formed: other.formed, ..self.clone() } == *other
+    }
+
+    /// The life of that node of that cluster, at whatever port.
+    pub fn is_of(&self, cluster: ClusterId, former: &Former) -> bool {
+        let life = (self.incarnation, self.life, self.node_id);
+        self.cluster_id == cluster && life == (former.incarnation, former.life, former.node_id)
     }
 }
 

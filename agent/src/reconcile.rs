@@ -70,6 +70,15 @@ impl Answer {
     }
 }
 
+/// A server that was asked to stop because nothing is to run, and goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unwilling {
+    /// What it had written when its patience was over.
+    pub words: String,
+    /// It was asked again so long ago; counted from when its patience was over, before.
+    pub asked: Duration,
+}
+
 /// What is known of one port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
@@ -91,6 +100,10 @@ pub struct Seen {
     pub failed: Option<(String, Duration)>,
     /// It writes its data set out, and makes progress with it.
     pub saving: bool,
+    /// So long it has not answered; counted from when it was met, before its first answer.
+    pub silent: Duration,
+    /// It was asked to stop, its patience is over, and it still answers.
+    pub unwilling: Option<Unwilling>,
     /// The users and certificates that its process is known to have, by their fingerprint.
     pub applied: Option<Sha256>,
     /// Why its process is in no scope, where that is worth a word.
@@ -302,6 +315,9 @@ impl Case<'_> {
                     Verdict::fine(InstanceState::Stopped)
                 }
                 (None, ProcessSeen::Foreign(who), _) => self.foreign(who),
+                (None, ProcessSeen::Ours { pid, stopping, .. }, Want::Stopped) if !self.is_stamped() => {
+                    self.stop_bereft(*pid, *stopping)
+                }
                 (None, ..) => self.bring_up(),
             },
         }
@@ -314,6 +330,10 @@ impl Case<'_> {
     fn foreign(&self, who: &str) -> Verdict {
         let why = format!("somebody else is here, and is left alone: {who}");
         Verdict::blocked(why).called(Condition::Foreign).at(self.now + LOOK_AGAIN)
+    }
+
+    fn is_stamped(&self) -> bool {
+        matches!(self.seen.directory, Directory::Stamped(_))
     }
 
     /// Of a life that we know nothing about.

@@ -197,8 +197,8 @@ pub fn decide(past: &Past, stake: Stake, now: Duration) -> Restart {
 const BOOTING: &str = "the machine has booted: the coordinator is asked first, for up to 20 s";
 const BEGINNING: &str = "it ended while there was no agent here: the coordinator is asked first, for up to 2 s";
 const BARRED: &str = "it was gone when the agent began, and the coordinator, which may know better what should run, \
-                      does not let this host take part: it is not started until it does (hint: on the coordinator: muster \
-                      hosts)";
+                      does not let this host take part: it is not started until it does (hint: on the coordinator: \
+                      muster hosts)";
 const GUARDED: &str = "it was a master with replicas and has nothing to load: started now, it would empty them; it is \
                        started as soon as another node is seen to own its slots (if none can be elected, then on one \
                        of its replicas: redis-cli cluster failover takeover; or, if what they hold may be lost: \

@@ -69,6 +69,7 @@ pub fn cluster(want: Want, formed: bool) -> ClusterAssignment {
         users: None,
         tls: None,
         limits: Limits::default(),
+        keeps: Vec::new(),
         spec: Vec::new(),
     }
 }

@@ -27,6 +27,8 @@ mod policy;
 
 const DOOMED: &str = ".doomed-";
 const NOTE: &str = ".json";
+/// Why something stays whoever wants it deleted.
+const WANTED: &str = "it is to be put back";
 /// The longest note that is read; ours have a hundred bytes.
 const NOTE_MAX: u64 = 4096;
 /// So many entries are looked at; each is a directory that was set aside.
@@ -102,7 +104,7 @@ impl Trash {
             Ok(trash) => trash,
             Err(error) => return tracing::warn!(%error, "cannot look through {}", self.shown("")),
         };
-        for error in finish(&trash) {
+        for error in finish(&trash, |stamp| self.is_wanted(stamp)) {
             tracing::warn!("{error}");
         }
         let Found { entries, errors } = self.list();
@@ -113,7 +115,8 @@ impl Trash {
         if let Err(why) = &believed {
             tracing::warn!("nothing is deleted from the trash by its age until muster-agent is started anew: {why}");
         }
-        let overdue = overdue(&entries, |stamp| self.is_wanted(stamp), now, believed.is_ok(), policy);
+        let is_rebuilt = |cluster| self.is_rebuilt(cluster);
+        let overdue = overdue(&entries, |stamp| self.is_wanted(stamp), is_rebuilt, now, believed.is_ok(), policy);
         let mut said = Vec::new();
         for (entry, why) in overdue {
             match self.delete(&trash, entry) {
@@ -162,18 +165,22 @@ impl Trash {
         self.layout.base().join(".trash").join(name).display().to_string()
     }
 
-    /// Whether an assignment wants that put back.
+    /// Whether an assignment wants that put back, or an undo is about to.
     fn is_wanted(&self, stamp: &Stamp) -> bool {
-        let assignment = self.assignment.borrow();
-        let wanted = assignment.clusters.iter().flat_map(|cluster| {
-            let returns = cluster.instances.iter().filter(|instance| instance.restore);
-            returns.map(|instance| stamp_of(cluster, instance))
-        });
-        wanted.into_iter().any(|wanted| wanted.same_life(stamp))
+        self.assignment.borrow().clusters.iter().any(|cluster| {
+            let mut returns = cluster.instances.iter().filter(|instance| instance.restore);
+            returns.any(|instance| stamp_of(cluster, instance).same_life(stamp))
+                || cluster.keeps.iter().any(|former| stamp.is_of(cluster.cluster_id, former))
+        })
+    }
+
+    /// Whether the life of the cluster that is assigned here has not been proved yet.
+    fn is_rebuilt(&self, id: ClusterId) -> bool {
+        self.assignment.borrow().clusters.iter().any(|cluster| cluster.cluster_id == id && !cluster.formed)
     }
 
     fn delete(&self, trash: &Tree, entry: &Entry) -> io::Result<()> {
-        let wanted = || Err(io::Error::other("it is to be put back"));
+        let wanted = || Err(io::Error::other(WANTED));
         if self.is_wanted(&entry.stamp) {
             return wanted();
         }
@@ -265,15 +272,16 @@ fn since(trash: &Tree, name: &str, now: u64) -> (u64, Option<String>) {
     }
 }
 
-/// Goes on with what a crash has cut off; what went wrong, one sentence each.
-fn finish(trash: &Tree) -> Vec<String> {
+/// Goes on with what a crash has cut off; what went wrong, one sentence each. What is wanted may be whole: how far it
+/// got is not known.
+fn finish(trash: &Tree, is_wanted: impl Fn(&Stamp) -> bool) -> Vec<String> {
     let names = trash.names(ENTRIES).unwrap_or_default();
     let doomed = names.iter().filter(|name| name.starts_with(DOOMED));
     let finish = |name: &String| -> io::Result<()> {
         let dir = trash.enter(name)?;
         // The stamp goes last: without one nothing else is left, or it is not ours.
-        if !dir.names(1)?.is_empty() {
-            stamp_in(&dir)?;
+        if !dir.names(1)?.is_empty() && is_wanted(&stamp_in(&dir)?) {
+            return Err(io::Error::other(WANTED));
         }
         clear(trash, name, &dir)
     };

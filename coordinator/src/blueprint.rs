@@ -140,6 +140,7 @@ impl Blueprint {
             users: None,
             tls: None,
             limits: self.limits,
+            keeps: Vec::new(),
             spec: Vec::new(),
         }
     }
@@ -158,6 +159,7 @@ impl Blueprint {
             users: None,
             tls: None,
             limits: self.limits,
+            keeps: Vec::new(),
             spec: Vec::new(),
         };
         wire::ClusterAssignment::from(&whole).encode_to_vec()

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use muster_proto::{ClusterAssignment, Former, HostAssignment, HostName, InstanceAssignment, Port, Spec, Want, wire};
+use muster_proto::{
+    ClusterAssignment, Former, HostAssignment, HostName, InstanceAssignment, Life, OperationId, Port, Spec, Want, wire,
+};
 use prost::Message as _;
 
 use crate::{
@@ -35,6 +37,8 @@ pub struct Told<'a> {
     pub restores: bool,
     /// What earlier lives may have left in place.
     pub remnants: &'a [Remnant],
+    /// The life that an undo is about to put back, and the undo.
+    pub back: Option<(&'a Blueprint, OperationId)>,
 }
 
 impl<'a> From<&'a ClusterRecord> for Told<'a> {
@@ -49,6 +53,11 @@ impl<'a> From<&'a ClusterRecord> for Told<'a> {
             stage: record.stage(),
             restores: record.restores(),
             remnants: &record.remnants,
+            back: record
+                .rebuild
+                .as_ref()
+                .filter(|rebuild| rebuild.undo)
+                .and_then(|rebuild| Some((&rebuild.next.as_ref()?.blueprint, rebuild.operation))),
         }
     }
 }
@@ -56,7 +65,18 @@ impl<'a> From<&'a ClusterRecord> for Told<'a> {
 impl<'a> Told<'a> {
     /// A cluster without passwords, duties and past, for those who ask only what its goal means.
     pub fn plain(blueprint: &'a Blueprint, goal: Goal, formed: bool, duties: &'a Duties) -> Self {
-        Self { blueprint, goal, formed, duties, spec: None, access: None, stage: None, restores: false, remnants: &[] }
+        Self {
+            blueprint,
+            goal,
+            formed,
+            duties,
+            spec: None,
+            access: None,
+            stage: None,
+            restores: false,
+            remnants: &[],
+            back: None,
+        }
     }
 }
 
@@ -88,6 +108,7 @@ fn assignment(host: &HostName, told: &Told) -> Option<ClusterAssignment> {
     }
     assignment.instances.extend(left.into_iter().filter_map(retired));
     assignment.instances.sort_by_key(|instance| instance.port);
+    assignment.keeps = told.back.map(|(back, operation)| coming_back(host, back, operation)).unwrap_or_default();
     if assignment.instances.is_empty() {
         return None;
     }
@@ -104,6 +125,13 @@ fn left_on(host: &HostName, told: &Told) -> BTreeMap<Port, Vec<Former>> {
         ports.entry(remnant.port).or_default().push(remnant.former.clone());
     }
     ports
+}
+
+/// What must stay in the trash of a host until it is put back.
+fn coming_back(host: &HostName, back: &Blueprint, operation: OperationId) -> Vec<Former> {
+    let (incarnation, life) = (back.incarnation, Life(back.incarnation.0));
+    let here = back.members.iter().filter(|member| member.host == *host);
+    here.map(|member| Former { operation, incarnation, life, node_id: member.node_id }).collect()
 }
 
 /// A port that the cluster has nothing at any more.

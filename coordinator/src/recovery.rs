@@ -290,8 +290,8 @@ fn record(
     let (spec, warning) = sent.map_or_else(inferred, |sent| (Ok(sent), None));
     if !candidate.formed && is_rebuilt(candidate) {
         let message = format!(
-            "a rebuild of {} was under way: which directories of which life are where, the lost store knew alone; it is \
-             not taken up, and its hosts go on as they were told",
+            "a rebuild of {} was under way: which directories of which life are where, the lost store knew alone; it \
+             is not taken up, and its hosts go on as they were told",
             told.cluster
         );
         findings.push(Finding::fatal("REBUILD_UNDER_WAY", subject, message).cure(

@@ -83,6 +83,8 @@ pub struct ClusterAssignment {
     pub tls: Option<InstanceTls>,
     /// What each instance may take of its host.
     pub limits: Limits,
+    /// What must stay in the trash, at whatever port: an undo is about to put it back.
+    pub keeps: Vec<Former>,
     /// The operator's spec, encoded, for a coordinator that has lost its store; agents do not look into it. Empty when
     /// the coordinator that told this did not send it yet.
     pub spec: Vec<u8>,

@@ -263,6 +263,7 @@ impl From<&ClusterAssignment> for wire::ClusterAssignment {
             users: cluster.users.as_ref().map(wire::Users::from),
             tls: cluster.tls.as_ref().map(wire::InstanceTls::from),
             limits: limits::wire(cluster.limits),
+            keeps: cluster.keeps.iter().map(wire::Former::from).collect(),
             spec: cluster.spec.clone(),
         }
     }
@@ -328,6 +329,7 @@ impl TryFrom<wire::ClusterAssignment> for ClusterAssignment {
             users: cluster.users.map(Users::try_from).transpose().map_err(inside("users"))?,
             tls: cluster.tls.map(InstanceTls::try_from).transpose().map_err(inside("tls"))?,
             limits: limits::read(cluster.limits)?,
+            keeps: each("keeps", cluster.keeps, Former::try_from)?,
             spec: cluster.spec,
         })
     }

@@ -172,6 +172,8 @@ impl World {
             outside: None,
             failed: None,
             saving: false,
+            silent: Duration::MAX,
+            unwilling: None,
             applied: None,
             granted: None,
             trashed: Err("nothing is set aside here".into()),

@@ -119,6 +119,7 @@ fn cluster(nth: u8, addresses: [IpAddr; 2]) -> ClusterAssignment {
         users: None,
         tls: None,
         limits: Limits::default(),
+        keeps: Vec::new(),
         spec: Vec::new(),
     }
 }

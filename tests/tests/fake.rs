@@ -112,7 +112,7 @@ fn it_answers_as_the_real_one_does() {
         &["get", "a"],
         &["dbsize"],
         &["wait", "0", "10"],
-        &["del", "a", "b"],
+        &["del", "a", "{a}b"],
         &["get", "a"],
         &["set", "b", "two words"],
         &["acl", "whoami"],

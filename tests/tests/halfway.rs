@@ -252,7 +252,7 @@ fn a_host_that_dies_past_the_point_of_no_return_is_named_and_left_behind() {
     world.until_operation(SOON, &id, "running", &["waiting for server3:7002"]);
     world.until_phase(SOON, &id, "WIPE");
     world.agent("server3").kill();
-    let parts = ["server3", "muster rebuild orders --fence-missing HOST", "muster rebuild orders --undo"];
+    let parts = ["server3", "--fence-missing HOST", "muster rebuild orders --undo"];
     world.until_operation(SOON, &id, "needs_operator", &parts);
     let watched = world.muster(&["op", "watch", &id]).expect(1);
     says(&watched, &["needs an operator", "server3"]);

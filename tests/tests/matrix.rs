@@ -8,12 +8,20 @@
     reason = "tests say what they did"
 )]
 
-use std::{env, time::Duration};
+use std::{env, fs, process::Command, time::Duration};
 
-use muster_tests::crash::{Matrix, Server, Tally, matrix::scenarios};
+use muster_tests::{
+    crash::{
+        Fate, Matrix, Scenario, Server, Tally,
+        matrix::scenarios,
+        oracle::{Expected, judge},
+    },
+    eventually, processes,
+};
+use nix::sys::signal::Signal;
 
 /// What `make test` has for it. What does not fit waits for another day: the order is another one every day.
-const SHARE: Duration = Duration::from_secs(150);
+const SHARE: Duration = Duration::from_secs(60);
 
 #[track_caller]
 fn clean(tally: &Tally) {
@@ -41,4 +49,56 @@ fn every_case_on_the_server_that_is_asked_for() {
     };
     let scenarios = scenarios(&asked("MUSTER_CRASH_SCENARIO"));
     clean(&Matrix { scenarios, server, only: asked("MUSTER_CRASH_CASES"), budget: None }.run());
+}
+
+/// A guard has a test that shows it can refuse: a good cluster, and one thing after another that is wrong with it.
+#[test]
+fn the_judge_refuses_whatever_is_wrong() {
+    let mut stage = Scenario::Bootstrap.play(Server::Fake, Fate::Listing).stage;
+    // Nobody mends anything from here on.
+    stage.world.coordinator().kill();
+    ["server1", "server2"].iter().for_each(|host| stage.world.agent(host).kill());
+    let places = stage.places();
+    let formed = Expected { cluster: "orders".into(), life: 1, aside: Vec::new(), data: Vec::new() };
+    let refuses = |expected: &Expected, words: &str| {
+        let verdict = judge(&places, expected).unwrap_err();
+        assert!(verdict.contains(words), "{verdict}");
+    };
+    judge(&places, &formed).unwrap();
+    refuses(&Expected { life: 2, ..formed.clone() }, "incarnation is 1 and not 2");
+    refuses(&Expected { aside: vec![1], ..formed.clone() }, "the trash of");
+    refuses(&Expected { data: vec![("never written".into(), 1)], ..formed.clone() }, "is in []");
+
+    let (base, dir) = (&places[0].base, places[0].base.join("7000"));
+    let stamp = fs::read_to_string(dir.join("muster.json")).unwrap();
+    fs::write(dir.join("muster.json"), stamp.replace("\"formed\": true", "\"formed\": false")).unwrap();
+    refuses(&formed, "formed is false");
+    let other = stamp.replacen("\"node_id\": \"", "\"node_id\": \"f", 1);
+    fs::write(dir.join("muster.json"), other).unwrap();
+    refuses(&formed, "calls itself");
+    fs::write(dir.join("muster.json"), &stamp).unwrap();
+
+    fs::create_dir(base.join(".staging/half-made")).unwrap();
+    refuses(&formed, ".staging holds");
+    fs::remove_dir(base.join(".staging/half-made")).unwrap();
+
+    // A life that was set aside twice.
+    let aside = base.join(".trash/twice");
+    fs::create_dir(&aside).unwrap();
+    fs::write(aside.join("muster.json"), &stamp).unwrap();
+    refuses(&formed, "the trash of");
+    fs::remove_dir_all(&aside).unwrap();
+
+    let mut second = processes::spawn_owned(Command::new("sleep").arg("60").current_dir(&dir));
+    refuses(&formed, "processes live in");
+    processes::signal(second.id() as i32, Signal::SIGKILL);
+    processes::wait_owned(&mut second);
+    judge(&places, &formed).unwrap();
+
+    let server = processes::living_in(&dir)[0];
+    processes::signal(server, Signal::SIGKILL);
+    eventually(Duration::from_secs(10), "a dead server is missed", || match judge(&places, &formed) {
+        Ok(()) => Err("nothing is found".to_owned()),
+        Err(_) => Ok(()),
+    });
 }

@@ -167,7 +167,8 @@ fn who_was_master_by_a_failover_is_so_again_after_an_undo() {
     let turned = world.until(FAILOVER, "orders", "the replica leads", |status| {
         status.well()?;
         let now = status.at(&heir.host, heir.port);
-        if now.is_master() { Ok(status.clone()) } else { Err(format!("{now:?}")) }
+        let masters = status.instances.iter().filter(|one| one.is_master()).count();
+        if now.is_master() && masters == 3 { Ok(status.clone()) } else { Err(format!("{masters} masters; {now:?}")) }
     });
     let data = Data::write(&turned, "after", 100);
     rebuild(&world, &[]);

@@ -50,6 +50,7 @@ fn cluster(addresses: [&str; 2], replicas: bool, settings: &[(&str, &str)]) -> C
         users: None,
         tls: None,
         limits: muster_proto::Limits::default(),
+        keeps: Vec::new(),
         spec: Vec::new(),
     }
 }

@@ -73,7 +73,7 @@ impl Instance {
         self.answer = Answer::Silent("it has just been started".into());
         self.view = None;
         (self.past.stillborn, self.past.urged) = (None, false);
-        (self.overruled, self.saved) = (false, None);
+        (self.overruled, self.saved, self.unwilling) = (false, None, None);
         (self.outside, self.gauge) = (None, None);
         self.starts += 1;
         self.unwatch();
@@ -83,6 +83,7 @@ impl Instance {
     pub(super) fn ended(&mut self, pid: i32, now: Duration, short_of_memory: bool) -> Option<String> {
         let mut process = self.process.take_if(|process| process.pid() == pid)?;
         let status = process.reap();
+        self.unwilling = None;
         let answered = self.view.is_some() || matches!(self.answer, Answer::Loading);
         self.answer = Answer::Silent("it has ended".into());
         self.unwatch();
@@ -106,7 +107,10 @@ impl Instance {
     pub(super) fn signal(&mut self, step: &Step) -> io::Result<()> {
         match (step, self.process.as_mut()) {
             (Step::Stop, Some(process)) => {
-                process.stopping = Some(Instant::now());
+                process.stopping.get_or_insert_with(Instant::now);
+                if let Some((_, asked)) = &mut self.unwilling {
+                    *asked = Instant::now();
+                }
                 process.terminate()
             }
             (Step::Kill, Some(process)) => process.kill(),

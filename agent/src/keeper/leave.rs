@@ -6,18 +6,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use muster_proto::{Port, wire};
+use muster_proto::{HostAssignment, Port, Want, wire};
 use uuid::Uuid;
 
 use super::Keeper;
 use crate::{
-    events,
+    events, execute,
     permits::Permit,
-    reconcile::{Seen, Step, Verdict},
+    reconcile::{ProcessSeen, Seen, Step, Unwilling, Verdict},
 };
 
 /// Between two looks through the trash.
 const SWEEP: Duration = Duration::from_secs(3600);
+/// What the ledger wants kept may be out of date, until the coordinator was heard; an agent that cannot hear it for so
+/// long looks through the trash by what it knows.
+const UNHEARD: Duration = Duration::from_secs(600);
 
 impl Keeper {
     /// Adds to what was seen what may be set aside.
@@ -25,6 +28,22 @@ impl Keeper {
         let now = self.inventory.now();
         for (port, seen) in seen {
             seen.granted = self.permits.granted(*port, now).cloned();
+        }
+    }
+
+    /// Adds to what was seen what servers say that were asked to stop, and do not: what they had written when their
+    /// patience was over, so that it stays the same while they go on.
+    pub(super) fn hear_out(&mut self, assignment: &HostAssignment, seen: &mut BTreeMap<Port, Seen>) {
+        for (port, (_, wanted)) in assignment.by_port() {
+            let Some(seen) = seen.get_mut(&port) else { continue };
+            let ProcessSeen::Ours { stopping: Some(since), .. } = seen.process else { continue };
+            let instance = self.inventory.instance(port);
+            if wanted.want == Want::Stopped && since >= self.config.stop_patience && !seen.saving {
+                let dir = &instance.dir;
+                instance.unwilling.get_or_insert_with(|| (execute::last_words(dir), Instant::now()));
+            }
+            let unwilling = |(words, at): &(String, Instant)| Unwilling { words: words.clone(), asked: at.elapsed() };
+            seen.unwilling = instance.unwilling.as_ref().map(unwilling);
         }
     }
 
@@ -97,13 +116,18 @@ impl Keeper {
     /// Looks through the trash for what is to go, where that is due, beside the loop. An agent that ends meanwhile does
     /// not wait for it: what is half deleted is known as such.
     pub(super) fn sweep(&mut self) {
-        if self.swept.is_some_and(|at| at.elapsed() < SWEEP) {
+        if !is_due(self.heard, self.inventory.now(), self.swept.map(|at| at.elapsed())) {
             return;
         }
         self.swept = Some(Instant::now());
         let (trash, bell) = (self.trash.clone(), self.bell.clone());
         std::thread::spawn(move || trash.sweep(&bell));
     }
+}
+
+/// Whether the trash is to be looked through by an agent that is so old, and did so for the last time so long ago.
+fn is_due(heard: bool, age: Duration, swept: Option<Duration>) -> bool {
+    (heard || age >= UNHEARD) && swept.is_none_or(|ago| ago >= SWEEP)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use muster_proto::{InstanceState, Want};
 
-use super::{Answer, Case, LOOK_AGAIN, ProcessSeen, Step, Verdict, stamp_of, unreadable};
+use super::{Answer, Case, LOOK_AGAIN, ProcessSeen, Step, Unwilling, Verdict, stamp_of, unreadable};
 use crate::{
     layout::{Directory, Stamp},
     permits::Leaving,
@@ -14,6 +14,8 @@ use crate::{
 /// A master that is to leave waits for replicas that lag, and answers meanwhile (`shutdown-timeout`, 10 s by default,
 /// 7.0); it saves after that.
 const REPLICAS: Duration = Duration::from_secs(12);
+/// A server that does not stop is asked again so often: what hindered it may be gone.
+const AGAIN: Duration = Duration::from_secs(60);
 
 impl Case<'_> {
     /// The former life in whose directory we look; none where the assigned one is there, or something else.
@@ -115,6 +117,15 @@ impl Case<'_> {
         ))
     }
 
+    /// It is ours, and is to stop; but it is asked, and never killed: a last save that fails for want of its directory
+    /// leaves what it holds in memory alone.
+    pub(super) fn stop_bereft(&self, pid: i32, stopping: Option<Duration>) -> Verdict {
+        match stopping {
+            Some(since) if since >= self.rules.stop_patience => self.bereft(pid),
+            stopping => self.stop(stopping),
+        }
+    }
+
     pub(super) fn stop(&self, stopping: Option<Duration>) -> Verdict {
         match stopping {
             None => Verdict::act(InstanceState::Stopping, "asking it to stop", Step::Stop),
@@ -127,6 +138,7 @@ impl Case<'_> {
                 let why = "its patience is over, and it waits for its replicas to have everything: waiting for that";
                 Verdict::wait(InstanceState::Stopping, why).at(self.now + LOOK_AGAIN)
             }
+            Some(since) if since >= self.rules.stop_patience && self.is_spared() => self.unwilling(),
             Some(since) if since >= self.rules.stop_patience => Verdict::act(
                 InstanceState::Stopping,
                 format!("it did not stop within {} s; killing it", since.as_secs()),
@@ -134,6 +146,42 @@ impl Case<'_> {
             ),
             Some(since) => Verdict::wait(InstanceState::Stopping, "waiting for its process to end")
                 .at(self.now + self.rules.stop_patience - since),
+        }
+    }
+
+    /// Redis gives up stopping when its last save fails ("can't exit"; `finishShutdown` in server.c, before 7.0
+    /// `prepareForShutdown` in db.c), and serves on: killed then, it would take with it what was written since its
+    /// last good save. What does not answer any more keeps nothing by waiting. Who was asked because nothing is to run
+    /// is not killed either when that is called off.
+    fn is_spared(&self) -> bool {
+        let wanted = match self.instance.want {
+            Want::Stopped => true,
+            Want::Prepared | Want::Running => self.seen.unwilling.is_some(),
+            Want::SetAside | Want::Retired => false,
+        };
+        let answers = match self.seen.answer {
+            Answer::View(_) => true,
+            Answer::Silent(_) | Answer::Hung(_) => self.seen.silent < self.rules.stop_patience,
+            Answer::Loading | Answer::Frozen(_) => false,
+        };
+        wanted && answers
+    }
+
+    fn unwilling(&self) -> Verdict {
+        let (ProcessSeen::Ours { pid, .. }, Some(Unwilling { words, asked })) =
+            (&self.seen.process, &self.seen.unwilling)
+        else {
+            return Verdict::blocked("it does not stop").at(self.now + LOOK_AGAIN);
+        };
+        let why = format!(
+            "pid {pid} does not stop: {words}; free its disk, it is asked again every {} s; or, if what it holds in \
+             memory may be lost: redis-cli -s {} shutdown nosave",
+            AGAIN.as_secs(),
+            self.seen.socket.display()
+        );
+        match AGAIN.checked_sub(*asked).filter(|left| !left.is_zero()) {
+            Some(left) => Verdict::blocked(why).at(self.now + left),
+            None => Verdict::act(InstanceState::Blocked, why, Step::Stop),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::samples::{assignment, id, port, stamp, view};
 mod adjusting;
 
 pub(super) const NOW: Duration = Duration::from_secs(1000);
-const PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// One world, in words, and all that the judgement depends on.
 #[derive(Debug, Clone)]
@@ -70,6 +70,8 @@ impl World {
             stake,
             failed: None,
             saving: false,
+            silent: Duration::MAX,
+            unwilling: None,
             outside: None,
             applied: None,
             granted: (self.beside == Beside::Permitted).then(leaving),
@@ -294,7 +296,10 @@ fn only_a_server_of_ours_in_its_own_directory_is_stopped_and_only_where_somebody
         };
         let stops = ["STOP", "KILL"].contains(&step(verdict));
         let leaves = former && world.want != Want::SetAside;
-        !stops || (ours && (leaves || (wanted && ["ours", "latched"].contains(&world.directory.0))))
+        // Asked it is wherever it stands, where nothing is to run.
+        let bereft = ["free", "foreign", "unreadable"].contains(&world.directory.0);
+        let asked = world.want == Want::Stopped && bereft && step(verdict) == "STOP";
+        !stops || (ours && (asked || leaves || (wanted && ["ours", "latched"].contains(&world.directory.0))))
     });
 }
 
@@ -308,7 +313,7 @@ fn what_is_to_be_stopped_is_never_started_and_is_stopped_only_when_its_lock_is_f
 
 #[test]
 fn a_server_that_saves_or_waits_for_its_replicas_is_not_killed_for_that() {
-    let world = world(Want::Stopped, true, "latched", "does not stop");
+    let world = world(Want::Running, true, "latched", "does not stop");
     assert_eq!(step(&world.judge()), "KILL");
     assert_eq!(step(&world.judge_seen(Seen { saving: true, ..world.seen() }, &rules())), "-");
     let rules = Rules { stop_patience: Duration::from_secs(1), ..rules() };
@@ -341,7 +346,8 @@ fn where_somebody_else_is_nothing_is_started_or_written() {
 fn what_is_not_ours_is_not_touched() {
     everywhere(|world, verdict| {
         let ours = ["free", "ours", "latched", "former"].contains(&world.directory.0);
-        ours || verdict.step.is_none()
+        // A server of ours is asked to stop, which is not about the directory.
+        ours || verdict.step.is_none() || verdict.step == Some(Step::Stop)
     });
 }
 

@@ -1,8 +1,8 @@
 //! What of the trash is to go: a function of what lies in it, of the time, and of what the operator has said.
 
-use std::{cmp::Reverse, fmt, time::Duration};
+use std::{fmt, time::Duration};
 
-use muster_proto::convert::millis;
+use muster_proto::{ClusterId, convert::millis};
 
 use crate::layout::Stamp;
 
@@ -56,11 +56,13 @@ pub fn until(entry: &Entry, policy: Policy) -> Option<u64> {
     Some(entry.aside_unix_ms.saturating_add(millis(policy.keep?)))
 }
 
-/// What goes now, and why. By age where the clock is believed; by size the oldest that was formed first, until the rest
-/// is small enough. What is wanted stays, and counts.
+/// What goes now, and why. By age where the clock is believed; by size what never formed, then the oldest that did,
+/// until the rest is small enough. What is wanted stays, and counts; so does the newest formed life of a cluster that
+/// is being rebuilt, which size does not end: it is what an undo needs.
 pub fn overdue(
     entries: &[Entry],
     is_wanted: impl Fn(&Stamp) -> bool,
+    is_rebuilt: impl Fn(ClusterId) -> bool,
     now_unix_ms: u64,
     by_age: bool,
     policy: Policy,
@@ -78,8 +80,15 @@ pub fn overdue(
         }
     }
     let Some(most) = policy.most else { return gone };
-    left.retain(|entry| !is_wanted(&entry.stamp));
-    left.sort_by_key(|entry| (Reverse(entry.stamp.formed), entry.aside_unix_ms, &entry.name));
+    let newest = |cluster: ClusterId| {
+        let formed = entries.iter().map(|entry| &entry.stamp).filter(|it| it.formed && it.cluster_id == cluster);
+        formed.map(|stamp| stamp.incarnation).max()
+    };
+    let is_needed = |Stamp { cluster_id, incarnation, formed, .. }: &Stamp| {
+        *formed && is_rebuilt(*cluster_id) && newest(*cluster_id) == Some(*incarnation)
+    };
+    left.retain(|entry| !is_wanted(&entry.stamp) && !is_needed(&entry.stamp));
+    left.sort_by_key(|entry| (entry.stamp.formed, entry.aside_unix_ms, &entry.name));
     for entry in left {
         if sum <= most {
             break;
@@ -120,6 +129,8 @@ impl Clock {
 
 #[cfg(test)]
 mod tests {
+    use muster_proto::Incarnation;
+
     use super::*;
     use crate::samples::{id, port, stamp};
 
@@ -139,7 +150,7 @@ mod tests {
 
     fn gone(entries: &[Entry], by_age: bool, policy: Policy) -> String {
         let wanted = |stamp: &Stamp| stamp.node_id == id(b'w');
-        let gone = overdue(entries, wanted, NOW, by_age, policy);
+        let gone = overdue(entries, wanted, |_| false, NOW, by_age, policy);
         gone.iter()
             .map(|(entry, why)| format!("{} {}", entry.name, if matches!(why, Why::Age(_)) { "age" } else { "size" }))
             .collect::<Vec<_>>()
@@ -147,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_old_goes_and_what_is_too_much_goes_the_oldest_formed_first() {
+    fn what_is_old_goes_and_what_is_too_much_goes_what_never_formed_first() {
         let entries = [
             entry("a", 200, 10, true),
             entry("b", 168, 10, false),
@@ -161,16 +172,36 @@ mod tests {
             (policy(168, 0), true, "a age, b age"),
             (policy(168, 0), false, ""),
             (policy(0, 60), true, ""),
-            (policy(0, 59), true, "a size"),
-            (policy(0, 31), false, "a size, c size, e size"),
-            (policy(0, 20), true, "a size, c size, e size, b size"),
-            (policy(0, 1), true, "a size, c size, e size, b size, d size"),
+            (policy(0, 59), true, "b size"),
+            (policy(0, 31), false, "b size, d size, a size"),
+            (policy(0, 20), true, "b size, d size, a size, c size"),
+            (policy(0, 1), true, "b size, d size, a size, c size, e size"),
             (policy(168, 40), true, "a age, b age"),
-            (policy(168, 39), true, "a age, b age, c size"),
+            (policy(168, 39), true, "a age, b age, d size"),
         ];
         for (policy, by_age, expected) in cases {
             assert_eq!(gone(&entries, by_age, policy), expected, "{policy:?} {by_age}");
         }
+    }
+
+    #[test]
+    fn size_leaves_a_cluster_that_is_being_rebuilt_its_newest_formed_life() {
+        let of = |name, hours, incarnation, formed| {
+            let mut entry = entry(name, hours, 10, formed);
+            entry.stamp.incarnation = Incarnation(incarnation);
+            entry
+        };
+        let mut other = of("o", 2, 9, true);
+        other.stamp.cluster_id = ClusterId(uuid::Uuid::max());
+        // The newest by its number, not by its time; both of its directories.
+        let entries = [of("a", 1, 1, true), of("b", 9, 2, true), of("c", 3, 2, true), of("d", 1, 3, false), other];
+        let gone = |rebuilt: bool, by_age: bool| {
+            let is_rebuilt = |cluster| rebuilt && cluster == stamp().cluster_id;
+            let gone = overdue(&entries, |_| false, is_rebuilt, NOW, by_age, policy(5, 1));
+            gone.iter().map(|(entry, _)| entry.name.as_str()).collect::<String>()
+        };
+        assert_eq!((gone(true, false), gone(false, false)), ("doa".into(), "dbcoa".into()));
+        assert_eq!(gone(true, true), "bdoa", "its age is another matter");
     }
 
     #[test]

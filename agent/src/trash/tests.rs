@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
-use muster_proto::{Life, Want};
+use muster_proto::{Former, Life, OperationId, Want};
 use tokio::sync::watch;
 
 use super::*;
@@ -58,6 +58,18 @@ impl Host {
             Ok(Event::Purged(said)) => said,
             _ => Vec::new(),
         }
+    }
+
+    /// An undo is about to put that back.
+    fn keeps(&self, stamps: &[Stamp]) {
+        let mut assignment = samples::assignment(Want::Stopped, true);
+        let operation = OperationId(uuid::Uuid::from_u128(7));
+        let former = |stamp: &Stamp| {
+            let Stamp { incarnation, life, node_id, .. } = *stamp;
+            Former { operation, incarnation, life, node_id }
+        };
+        assignment.clusters[0].keeps = stamps.iter().map(former).collect();
+        self.assignment.send_replace(Arc::new(assignment));
     }
 
     fn wants_back(&self, wanted: bool) {
@@ -159,6 +171,32 @@ fn what_is_wanted_back_stays_whoever_says_otherwise() {
     assert!(path.join("dump.rdb").exists());
     host.wants_back(false);
     assert_eq!(host.trash.purge(stamp().cluster_id, None).directories.len(), 1);
+    assert_eq!(host.names(), [""; 0]);
+}
+
+#[test]
+fn what_an_undo_is_about_to_put_back_stays_and_nothing_else_does() {
+    let host = host(Policy { keep: Some(Duration::from_secs(3600)), most: Some(1) });
+    let port = port(7001);
+    let kept = [Stamp { life: Life(3), ..stamp() }, Stamp { life: Life(3), port, node_id: id(4), ..stamp() }];
+    let others = [
+        Stamp { life: Life(2), ..stamp() },
+        Stamp { life: Life(3), node_id: id(9), ..stamp() },
+        Stamp { life: Life(3), incarnation: Incarnation(2), port: samples::port(7009), ..stamp() },
+        Stamp { life: Life(3), cluster: "carts".parse().unwrap(), cluster_id: ClusterId(uuid::Uuid::max()), ..stamp() },
+    ];
+    kept.iter().chain(&others).for_each(|stamp| drop(host.aside(stamp, 500)));
+    let half = host.path(".doomed-7000-x");
+    host.keeps(&kept);
+    assert_eq!(host.sweep().len(), others.len());
+    let purged = host.trash.purge(stamp().cluster_id, None);
+    assert_eq!((purged.directories.len(), purged.errors.len()), (0, kept.len()), "{purged:?}");
+    // A crash came after the first step of deleting it: whether it is whole is not known.
+    fs::rename(host.path(&kept[0].aside_name()), &half).unwrap();
+    host.sweep();
+    assert!(half.join("dump.rdb").exists());
+    host.keeps(&[]);
+    assert_eq!(host.sweep().len(), 1);
     assert_eq!(host.names(), [""; 0]);
 }
 

@@ -13,8 +13,8 @@ fn said(status: &InstanceStatus) -> (String, bool) {
     (why, status.state == InstanceState::Blocked)
 }
 
-/// Why an instance is not proved to be stopped. Somebody's own server in its directory, or at its port, is none of ours,
-/// and would be in the way all the same.
+/// Why an instance is not proved to be stopped. Somebody's own server in its directory, or at its port, is none of
+/// ours, and would be in the way all the same.
 fn unstopped(status: &InstanceStatus) -> Option<(String, bool)> {
     if status.state != InstanceState::Stopped {
         return Some(said(status));

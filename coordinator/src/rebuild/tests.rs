@@ -173,6 +173,9 @@ fn an_undo_puts_back_what_was_there_and_nothing_that_is_in_place_is_in_its_way()
     let order = Order { operation: operation(SECOND), undo: true, missing: BTreeSet::new(), next: ended };
     let fenced = begin(&half, order);
     assert!(!fenced.rebuild.as_ref().unwrap().can_return);
+    let wishes = assignments(&fenced.hosts(), &[Told::from(&fenced)]);
+    let kept = wishes.values().flat_map(|wish| &wish.clusters).flat_map(|cluster| &cluster.keeps).count();
+    assert_eq!(kept, fenced.blueprint.members.len(), "what is about to come back is not to be deleted meanwhile");
     assert!(
         told(&fenced)
             .iter()

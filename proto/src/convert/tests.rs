@@ -86,6 +86,11 @@ fn want() -> impl Strategy<Value = Want> {
     ]
 }
 
+fn former(life: u64, node_id: NodeId) -> Former {
+    let operation = OperationId(Uuid::from_u128(life.into()));
+    Former { operation, incarnation: Incarnation(life), life: Life(life), node_id }
+}
+
 /// A cluster whose instances are some of its members, at the ports that it is given.
 fn assignment_at(ports: Vec<Port>) -> impl Strategy<Value = ClusterAssignment> {
     let wishes = vec((want(), any::<u64>()), ports.len());
@@ -99,12 +104,7 @@ fn assignment_at(ports: Vec<Port>) -> impl Strategy<Value = ClusterAssignment> {
             life: Life(life),
             run: life,
             all_stopped: life == 1,
-            formers: vec![Former {
-                operation: OperationId(Uuid::from_u128(life.into())),
-                incarnation: Incarnation(life),
-                life: Life(life),
-                node_id: member.node_id,
-            }],
+            formers: vec![former(life, member.node_id)],
             restore: life == 2,
             want,
         };
@@ -120,6 +120,7 @@ fn assignment_at(ports: Vec<Port>) -> impl Strategy<Value = ClusterAssignment> {
             users: None,
             tls: None,
             limits,
+            keeps: vec![former(incarnation, NodeId([7; 20]))],
             spec: vec![10, 6],
         }
     })

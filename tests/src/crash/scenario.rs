@@ -109,6 +109,7 @@ impl Scenario {
 }
 
 fn ends(stage: &mut Stage, expected: &Expected) -> Result<(), String> {
+    stage.let_die();
     stage.until("the judge finds nothing", |stage| judge(&stage.places(), expected))
 }
 

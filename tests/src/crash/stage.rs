@@ -19,6 +19,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_millis(25);
 /// Most that anything here may take.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long after the last word of an operation its last acts are waited for.
+const LAST: Duration = Duration::from_millis(100);
 /// Most that one call may take.
 const CALL: Duration = Duration::from_secs(12);
 
@@ -194,6 +196,19 @@ impl Stage {
             self.daemon(&death.who).set_environment(&[]);
         }
         self.launch();
+    }
+
+    /// Waits a moment for somebody whose point comes with the last step, or after it.
+    pub fn let_die(&mut self) {
+        let began = Instant::now();
+        while matches!(self.fate, Fate::Death(_)) && !self.fired && self.has_begun() && began.elapsed() < LAST {
+            self.tend();
+            thread::sleep(PAUSE);
+        }
+    }
+
+    fn has_begun(&self) -> bool {
+        self.file("when").exists()
     }
 
     /// Whether the point was passed.

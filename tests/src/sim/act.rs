@@ -61,8 +61,10 @@ impl World {
             Step::Start { files, run, .. } => self.start(host, agent, port, files, *run),
             Step::Stop => {
                 let now = self.now;
-                if let Some(held) = &mut agent.place(port, now).process {
-                    held.stopping = Some(now);
+                let place = agent.place(port, now);
+                place.unwilling = place.unwilling.map(|_| now);
+                if let Some(held) = &mut place.process {
+                    held.stopping.get_or_insert(now);
                     let pid = held.pid;
                     self.terminate(pid);
                 }
@@ -141,6 +143,7 @@ impl World {
         place.meet(Held { pid, stopping: None, run: Some(run) }, now);
         (place.answer, place.view) = (Answer::Silent("it has just been started".into()), None);
         (place.past.stillborn, place.past.urged, place.overruled) = (None, false, false);
+        place.unwilling = None;
         self.judge_started(pid);
         Ok(())
     }

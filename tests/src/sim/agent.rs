@@ -287,8 +287,11 @@ impl World {
                 (Some(_), Some(false)) => return Fate::Died,
                 (Some(next), struck) => {
                     agent.told = Rc::new(next.assignment().clone());
-                    let mut told = agent.told.clusters.iter().flat_map(|told| &told.instances);
-                    if told.any(|wanted| wanted.restore) && !self.healed && self.dice.chance(20) {
+                    let mut told = agent.told.clusters.iter();
+                    let comes_back = |told: &ClusterAssignment| {
+                        !told.keeps.is_empty() || told.instances.iter().any(|wanted| wanted.restore)
+                    };
+                    if told.any(comes_back) && !self.healed && self.dice.chance(20) {
                         // The hour in which agents look through the trash strikes when it is least wanted.
                         let pause = self.dice.ms(1, 60);
                         self.after(pause, Event::Sweeps { host });
@@ -330,6 +333,7 @@ impl World {
         let Some(held) = place.process.take_if(|held| held.pid == pid) else { return };
         let answered = place.view.is_some();
         place.answer = Answer::Silent("it has ended".into());
+        place.unwilling = None;
         if held.stopping.is_some() {
             place.past = Past::default();
         } else {

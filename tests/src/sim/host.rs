@@ -144,6 +144,8 @@ pub struct Place {
     /// There was a process since this agent began.
     pub lived: bool,
     pub failed: Option<(String, Duration)>,
+    /// It was asked to stop in vain: when its patience was over, or it was asked again.
+    pub unwilling: Option<Duration>,
     pub said: (InstanceState, String),
 }
 
@@ -191,6 +193,7 @@ impl Place {
             overruled: false,
             lived: false,
             failed: None,
+            unwilling: None,
             said: (InstanceState::Unknown, String::new()),
         }
     }

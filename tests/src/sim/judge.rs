@@ -10,6 +10,7 @@ use muster_coordinator::{
     blueprint::Blueprint,
     formation::Goal,
     ledger::{ClusterRecord, OpState},
+    rebuild::Stage,
 };
 use muster_proto::{Ask, ClusterId, Generation, HostName, NodeId, OperationId, Port, Sha256, Term, wire};
 use uuid::Uuid;
@@ -62,6 +63,8 @@ pub struct Judge {
     /// Lives of which a server was started since they began or came back.
     started: BTreeSet<Life>,
     restored: BTreeSet<Life>,
+    /// A life that an undo puts back, and what hosts were told when that was approved.
+    returning: Option<(Life, BTreeMap<HostName, Generation>)>,
     /// What operators want done, and have not called off.
     approved: BTreeSet<OperationId>,
     /// Hosts that obey one on a copy of the store, for want of a better one.
@@ -291,8 +294,13 @@ impl World {
         self.judge.count("deleted");
         *self.judge.owned.entry(host).or_default() -= 1;
         let life = directory.life();
-        let told = self.hosts[host].disk.orders.assignment().clusters.iter().flat_map(|told| &told.instances);
-        let wanted = told.into_iter().any(|wanted| wanted.restore && wanted.node_id == directory.stamp.node_id);
+        // A host that knows that an undo is under way: it has taken in what it was told when that was approved, or later.
+        let knows = |(back, generations): &(Life, BTreeMap<HostName, Generation>)| {
+            let host = &self.hosts[host];
+            let told = generations.get(&host.name);
+            *back == life && told.is_some_and(|told| host.disk.orders.generation() >= *told)
+        };
+        let wanted = self.judge.returning.as_ref().is_some_and(knows);
         let goes_on = self.judge.current.get(&life.0) == Some(&life) && self.judge.started.contains(&life);
         if wanted || goes_on {
             let sentence =
@@ -333,6 +341,9 @@ impl World {
             self.judge.current.remove(&before.blueprint.cluster_id);
         }
         let Some(after) = after else { return };
+        if nth == 0 {
+            self.judge_returning(after);
+        }
         let began = before.blueprint.incarnation.0 == 1 && !self.judge.lives.values().any(|it| *it == before.blueprint);
         if nth == 0 && began {
             self.judge.begun(&after.blueprint);
@@ -348,6 +359,20 @@ impl World {
         if before.formed_ms.is_none() && after.formed_ms.is_some() {
             self.judge_latched(after);
         }
+    }
+
+    /// Which life comes back, from the approval of an undo on until it is formed or called off.
+    fn judge_returning(&mut self, after: &ClusterRecord) {
+        let undo = after.rebuild.as_ref().filter(|rebuild| rebuild.undo && rebuild.stage != Stage::Return);
+        let back = undo.map(|undo| undo.next.as_ref().map_or(&after.blueprint, |next| &next.blueprint));
+        let back = back.map(|back| ((back.cluster_id, back.incarnation), back.hosts()));
+        if back.as_ref().map(|(back, _)| *back) == self.judge.returning.as_ref().map(|(known, _)| *known) {
+            return;
+        }
+        let store = self.main().map(|main| &main.store);
+        let told = |host: HostName| store.map(|store| (host.clone(), store.told(&host)));
+        let returning = back.map(|(back, hosts)| (back, hosts.into_iter().filter_map(told).collect()));
+        self.judge.returning = returning;
     }
 
     /// A life has ended.

@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use muster_agent::{
     layout::Directory,
-    reconcile::{Answer, ProcessSeen, Seen},
+    reconcile::{Answer, ProcessSeen, Seen, Unwilling},
     restart::{Load, Stake, Word},
 };
-use muster_proto::{ClusterAssignment, HostAssignment, InstanceAssignment, Keeps, NodeId, Port, Role, Topology};
+use muster_proto::{ClusterAssignment, HostAssignment, InstanceAssignment, Keeps, NodeId, Port, Role, Topology, Want};
 
 use super::{
     host::{Agent, Held, Place, topology},
@@ -17,6 +17,9 @@ use super::{
 
 /// Silence of a server after this is no wonder any more.
 const YOUNG: Duration = Duration::from_secs(10);
+
+/// What a server writes that does not stop.
+const GIVES_UP: &str = "Error trying to save the DB, can't exit.";
 
 impl World {
     /// Looks at every port of the assignment.
@@ -34,6 +37,14 @@ impl World {
                     }
                     Found::Other(other) => place.other = Some(other),
                 }
+            }
+        }
+        for (port, (_, wanted)) in &ports {
+            let (now, patience) = (self.now, self.plan.stop_patience);
+            let place = agent.place(*port, now);
+            let since = place.process.as_ref().and_then(|held| held.stopping).map(|at| now - at);
+            if wanted.want == Want::Stopped && since.is_some_and(|since| since >= patience) {
+                place.unwilling.get_or_insert(now);
             }
         }
         let seen = |(port, (cluster, wanted)): (Port, (&ClusterAssignment, &InstanceAssignment))| {
@@ -117,6 +128,8 @@ impl World {
             past,
             stake,
             failed: place.failed.clone(),
+            silent: self.now - place.view.as_ref().map_or(place.met, |(_, at)| *at),
+            unwilling: place.unwilling.map(|at| Unwilling { words: GIVES_UP.into(), asked: self.now - at }),
             saving: false,
             applied: None,
             outside: None,

@@ -40,12 +40,11 @@ impl World {
         if self.sabotage(Sabotage::DeleteWanted) {
             return false;
         }
-        let clusters = &self.hosts[host].disk.orders.assignment().clusters;
-        let wanted = clusters.iter().flat_map(|cluster| {
-            let returns = cluster.instances.iter().filter(|instance| instance.restore);
-            returns.map(|instance| stamp_of(cluster, instance))
-        });
-        wanted.into_iter().any(|wanted| wanted.same_life(stamp))
+        self.hosts[host].disk.orders.assignment().clusters.iter().any(|cluster| {
+            let mut returns = cluster.instances.iter().filter(|instance| instance.restore);
+            returns.any(|instance| stamp_of(cluster, instance).same_life(stamp))
+                || cluster.keeps.iter().any(|former| stamp.is_of(cluster.cluster_id, former))
+        })
     }
 
     /// Deletes from the trash what is meant, unless it is to be put back.
@@ -74,7 +73,7 @@ impl World {
             aside_unix_ms: millis(directory.aside),
         };
         let entries: Vec<Entry> = self.hosts[host].disk.trash.iter().map(entry).collect();
-        let overdue = overdue(&entries, |stamp| self.is_wanted(host, stamp), millis(self.now), true, policy);
+        let overdue = overdue(&entries, |stamp| self.is_wanted(host, stamp), |_| false, millis(self.now), true, policy);
         let gone: Vec<String> = overdue.into_iter().map(|(entry, _)| entry.name.clone()).collect();
         self.deletes(host, |directory| gone.contains(&directory.inode.to_string()));
     }

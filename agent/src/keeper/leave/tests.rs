@@ -173,6 +173,14 @@ fn runs(node: NodeId) -> impl Fn(&InstanceStatus) -> bool {
     }
 }
 
+#[test]
+fn the_trash_is_looked_through_when_the_coordinator_was_heard_or_long_not() {
+    let s = Duration::from_secs;
+    assert!(!is_due(false, s(0), None) && !is_due(false, s(599), None));
+    assert!(is_due(true, s(0), None) && is_due(false, s(600), None));
+    assert!(!is_due(true, s(9999), Some(s(3599))) && is_due(true, s(9999), Some(s(3600))));
+}
+
 #[tokio::test]
 async fn a_life_ends_by_a_permit_alone_another_begins_and_the_first_comes_back() {
     let _alone = alone();
@@ -184,15 +192,23 @@ async fn a_life_ends_by_a_permit_alone_another_begins_and_the_first_comes_back()
     let listener = UnixListenerStream::new(tokio::net::UnixListener::bind(&socket).unwrap());
     let service = AgentLinkServer::new(coordinator.clone());
     tokio::spawn(Server::builder().add_service(service).serve_with_incoming(listener));
+    let half = base.path().join(".trash/.doomed-7000-x");
+    std::fs::create_dir(&half).unwrap();
     let config = Config { coordinator: Endpoint::Unix(socket), address: address(), ..samples::config(base.path()) };
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(crate::run(config, shutdown.clone(), mpsc::channel(1).1));
     let mut agent = Agent { coordinator, hears, generation: 0, last: None };
     let first = agent.hears.recv().await.unwrap();
     assert_eq!(first.instances, []);
+    assert!(half.exists(), "what is in the trash may be wanted by what is not heard yet");
 
     agent.tell(&wanted(1, Want::Running, &[]));
     let began = agent.until("life 1", runs(id(101))).await;
+    let begun = Instant::now();
+    while half.exists() {
+        assert!(begun.elapsed() < SOON, "the trash is not looked through");
+        tokio::task::yield_now().await;
+    }
     let dir = layout.instance(port(7000));
     std::fs::write(dir.path().join("witness"), "life 1").unwrap();
 

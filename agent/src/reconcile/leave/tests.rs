@@ -1,11 +1,12 @@
 //! Lives that have ended, and lives that come back.
 
-use super::super::tests::{Beside, NOW, everywhere, former, leaving, rules, step, world};
+use super::super::tests::{Beside, NOW, PATIENCE, everywhere, former, leaving, rules, step, world};
 use super::*;
 use crate::{
     reconcile::Seen,
-    samples::{id, stamp},
+    samples::{id, stamp, view},
 };
+use expect_test::expect;
 use muster_proto::{ClusterId, Incarnation, InstanceAssignment, Life};
 
 #[test]
@@ -28,7 +29,9 @@ fn a_former_life_never_goes_on_whatever_is_wanted() {
     everywhere(|world, verdict| {
         let ours = matches!(world.process.1, ProcessSeen::Ours { .. });
         let leaves = world.directory.0 == "former" && world.want != Want::SetAside && ours;
-        !leaves || verdict.state == InstanceState::Stopping
+        let spared = world.want == Want::Stopped && world.process.0 == "does not stop" && world.answer.0 == "answers";
+        let state = if spared { InstanceState::Blocked } else { InstanceState::Stopping };
+        !leaves || (verdict.state == state && (!spared || verdict.step.is_none()))
     });
 }
 
@@ -140,4 +143,31 @@ fn a_wipe_that_failed_is_asked_for_again_in_its_time_and_says_why_all_along() {
     for verdict in [asks, acts] {
         assert_eq!((verdict.state, &verdict.reason), (early.state, &early.reason), "nothing new to write down");
     }
+}
+
+/// Its last save has failed: what it holds is nowhere else.
+#[test]
+fn a_server_that_still_answers_is_not_killed_where_nothing_is_to_run() {
+    let judge = |want, answer, silent, asked: Option<u64>| {
+        let world = world(want, true, "latched", "does not stop");
+        let words = "No space left on device / Error trying to save the DB, can't exit.".to_owned();
+        let unwilling = asked.map(|asked| Unwilling { words, asked: Duration::from_secs(asked) });
+        world.judge_seen(Seen { answer, silent, unwilling, ..world.seen() }, &rules())
+    };
+    let (view, short) = (|| Answer::View(Box::new(view())), PATIENCE - Duration::from_secs(1));
+    let spared = judge(Want::Stopped, view(), Duration::ZERO, Some(1));
+    assert_eq!((spared.state, step(&spared)), (InstanceState::Blocked, "-"));
+    assert_eq!(spared.wake, Some(NOW + Duration::from_secs(59)));
+    expect!["pid 4711 does not stop: No space left on device / Error trying to save the DB, can't exit.; free its disk, it is asked again every 60 s; or, if what it holds in memory may be lost: redis-cli -s /base/7000/redis.sock shutdown nosave"].assert_eq(&spared.reason);
+    let again = judge(Want::Stopped, view(), Duration::ZERO, Some(60));
+    assert_eq!((again.state, step(&again), again.reason), (InstanceState::Blocked, "STOP", spared.reason));
+    // What does not answer any more is another matter, once that was so for the patience.
+    for answer in [Answer::Silent("refused".into()), Answer::Hung("no answer".into())] {
+        assert_eq!(step(&judge(Want::Stopped, answer.clone(), short, Some(1))), "-");
+        assert_eq!(step(&judge(Want::Stopped, answer, PATIENCE, Some(1))), "KILL");
+    }
+    assert_eq!(step(&judge(Want::Stopped, Answer::Frozen('T'), Duration::ZERO, Some(1))), "KILL");
+    // Called off, it is not killed for what it was asked before; asked for another run, it is as ever.
+    assert_eq!(step(&judge(Want::Running, view(), Duration::ZERO, Some(1))), "-");
+    assert_eq!(step(&judge(Want::Running, view(), Duration::ZERO, None)), "KILL");
 }

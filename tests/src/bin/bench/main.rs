@@ -1,11 +1,11 @@
-//! `make bench`: how long Muster takes to form a cluster, beside the same done by hand as well as it can be, in one run
-//! on one machine; how soon a killed instance is back, beside other supervisors; how soon an agent finds its instances
-//! again; and what an agent costs while nothing happens.
+//! `make bench`: how long Muster takes to form a cluster, and to rebuild one that holds data, beside the same done by
+//! hand as well as it can be, in one run on one machine; how soon a killed instance is back, beside other supervisors;
+//! how soon an agent finds its instances again; and what an agent costs while nothing happens.
 //!
-//! Both sides start from nothing but directories and end when every node says cluster_state:ok and every replica is in
-//! sync. The settings are the server's defaults but for what each side sets itself. Runs alternate, so that a busy
-//! minute hits both. Reading order: [`muster`], [`by_hand`], [`revival`], [`adoption`],
-//! [`cost`], [`report`].
+//! Both sides begin to form from nothing but directories, and to rebuild with the approval, or with the script's first
+//! act; they end when every node says cluster_state:ok and every replica is in sync. The settings are the server's
+//! defaults but for what each side sets itself. Runs alternate, so that a busy minute hits both. Reading order:
+//! [`muster`], [`by_hand`], [`rebuild`], [`revival`], [`adoption`], [`cost`], [`report`].
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -18,6 +18,7 @@ mod adoption;
 mod by_hand;
 mod cost;
 mod muster;
+mod rebuild;
 mod report;
 mod revival;
 
@@ -26,7 +27,7 @@ use std::{fs, path::PathBuf};
 use clap::Parser;
 use muster_tests::processes;
 
-use report::{Comparison, Report, Side};
+use report::{Comparison, Deed, Report};
 
 /// Muster against the same by hand.
 #[derive(Parser)]
@@ -50,6 +51,8 @@ struct Args {
 enum Part {
     /// Forming clusters, and what agents with three instances cost.
     Formation,
+    /// Rebuilding clusters that hold data.
+    Rebuild,
     /// Restarts, adoption, and what an agent with thirty instances costs.
     Supervision,
 }
@@ -99,7 +102,21 @@ fn main() {
                 idle.push(cost::idle(&mut world, shape.hosts, shape.per_host()));
             }
         }
-        let comparison = Comparison::new(shape.instances, shape.hosts, Side::median(by_hand), Side::median(ours));
+        let comparison = Comparison::new(Deed::Form, shape, by_hand, ours);
+        print!("{comparison}");
+        comparisons.push(comparison);
+    }
+    for shape in shapes(args.size).into_iter().filter(|_| wanted(Part::Rebuild)) {
+        let (mut ours, mut by_hand) = (Vec::new(), Vec::new());
+        for run in 1..=args.runs {
+            eprintln!(
+                "rebuilding {} instances on {} hosts, run {run} of {} ...",
+                shape.instances, shape.hosts, args.runs
+            );
+            by_hand.push(rebuild::by_hand(shape));
+            ours.push(rebuild::run(shape));
+        }
+        let comparison = Comparison::new(Deed::Rebuild, shape, by_hand, ours);
         print!("{comparison}");
         comparisons.push(comparison);
     }

@@ -141,7 +141,9 @@ fn follow(server: &Server, master: &Node) -> io::Result<()> {
     {
         let mut state = server.state();
         state.write(&[b"FLUSHALL".to_vec()]);
-        all.iter().for_each(|words| drop(state.write(words)));
+        all.iter().for_each(|words| {
+            state.write(words);
+        });
         (state.offset, state.synced) = (offset, true);
     }
     stream.write_all(format!("{offset}\n").as_bytes())?;

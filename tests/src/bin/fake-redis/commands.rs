@@ -210,7 +210,7 @@ fn cluster_info(server: &Server, state: &State) -> String {
     let epoch = server.nodes.vars.split(' ').nth(2).unwrap_or("0");
     let mine = server.nodes.myself().map_or("0", |node| node.epoch.as_str());
     format!(
-        "cluster_enabled:1\r\ncluster_state:{ok}\r\ncluster_slots_assigned:16384\r\ncluster_slots_ok:16384\r\n\
+        "cluster_state:{ok}\r\ncluster_slots_assigned:16384\r\ncluster_slots_ok:16384\r\n\
          cluster_slots_pfail:0\r\ncluster_slots_fail:0\r\ncluster_known_nodes:{}\r\ncluster_size:{size}\r\n\
          cluster_current_epoch:{epoch}\r\ncluster_my_epoch:{mine}\r\n",
         server.nodes.all.len()

@@ -118,7 +118,9 @@ impl Nodes {
             let link = if trouble.is_some() { "disconnected" } else { "connected" };
             let Node { id, address, epoch, .. } = node;
             let _ = write!(text, "{id} {address} {myself}{role}{} {master} 0 0 {epoch} {link}", trouble.unwrap_or(""));
-            node.slots.iter().for_each(|range| drop(write!(text, " {range}")));
+            for range in &node.slots {
+                let _ = write!(text, " {range}");
+            }
             text.push('\n');
         }
         text
