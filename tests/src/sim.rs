@@ -11,6 +11,11 @@
 //! [`morning`] there are none, and he does what `NEEDS OPERATOR` tells him: then it must get formed. The [`judge`] looks
 //! on after everything that happens, at disks and processes alone. That he can condemn is shown by [`sabotage`].
 //!
+//! A second coordinator, on a copy of the store, has a lower term than the first. One of the same term, which is a copy
+//! that was made before the last start, is told apart by nobody: whom a host hears last it obeys, as long as generations
+//! rise. It may go on with what was approved before the copy was made, though that was called off since. Nights with
+//! such are asked for by name (`simulate --rivals`), and some of them are bad.
+//!
 //! The same seed gives the same story, to the letter.
 
 mod act;
@@ -109,8 +114,17 @@ pub fn nights(seeds: Range<u64>, sabotage: Option<Sabotage>) -> Vec<Outcome> {
 
 /// The same with a rule that is not kept.
 pub fn sabotaged(seed: u64, sabotage: Option<Sabotage>) -> Outcome {
+    night(seed, sabotage, false)
+}
+
+/// The same with a second coordinator that may be of the same term as the first.
+pub fn rivalled(seed: u64) -> Outcome {
+    night(seed, None, true)
+}
+
+fn night(seed: u64, sabotage: Option<Sabotage>, rivals: bool) -> Outcome {
     let mut dice = Dice::new(seed);
-    let plan = Plan { sabotage, ..Plan::draw(&mut dice) };
+    let plan = Plan { sabotage, rivals, ..Plan::draw(&mut dice) };
     let hosts = plan.hosts(&mut dice);
     let mut world = World::new(plan, dice, hosts);
     world.begin();

@@ -153,7 +153,9 @@ impl World {
     /// A copy of the store is started somewhere, and some hosts find it.
     fn stray_comes(&mut self) {
         let Some(copy) = self.dice.pick(&self.copies.clone()) else { return };
-        if self.coordinators.get(1).is_some_and(Option::is_some) {
+        let term = self.main().map_or(self.store.term, |main| main.term);
+        let is_rival = copy.term.next() >= term;
+        if self.coordinators.get(1).is_some_and(Option::is_some) || (is_rival && !self.plan.rivals) {
             return;
         }
         let pause = self.dice.ms(3_000, 40_000);

@@ -53,9 +53,16 @@ impl Sabotage {
 }
 
 impl Sabotage {
-    /// A night that shows it.
+    /// A night that shows it, as things are.
     pub fn shows_near(self) -> u64 {
-        1
+        match self {
+            Self::ForgetTerm => 10,
+            Self::WipeWhileItRuns => 59,
+            Self::SameBusPorts => 103,
+            Self::TakeAnyPermit | Self::DeleteWanted => 6,
+            Self::ForgetGeneration | Self::WipeUnpermitted | Self::StartUnwiped | Self::ForgetLives => 3,
+            Self::SkipBarrier | Self::StartUnprepared | Self::LatchUnproved => 1,
+        }
     }
 }
 

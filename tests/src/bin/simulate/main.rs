@@ -23,6 +23,9 @@ struct Args {
     /// Only say which seeds fail, and why.
     #[arg(long)]
     brief: bool,
+    /// A second coordinator may have the term of the first; some of these nights are bad, as is known.
+    #[arg(long)]
+    rivals: bool,
     /// Break each rule on purpose, and say how many of the nights show it.
     #[arg(long)]
     sabotage: bool,
@@ -41,16 +44,18 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let (began, mut counts) = (Instant::now(), BTreeMap::<&str, usize>::new());
-    let outcomes = match args.story {
-        true => seeds.map(sim::run).collect(),
-        false => sim::nights(seeds, None),
+    let outcomes = match (args.rivals, args.story) {
+        (true, _) => seeds.map(sim::rivalled).collect(),
+        (false, true) => seeds.map(sim::run).collect(),
+        (false, false) => sim::nights(seeds, None),
     };
     for outcome in &outcomes {
         outcome.counts.iter().for_each(|(what, times)| *counts.entry(what).or_default() += times);
         match (outcome.complaint(), &outcome.sentence) {
             (Some(_), Some(sentence)) if args.brief => println!("seed {}: {sentence}", outcome.seed),
             (Some(complaint), _) => print!("{complaint}"),
-            (None, _) => print!("{}", outcome.story),
+            (None, _) if args.story => print!("{}", outcome.story),
+            (None, _) => {}
         }
     }
     let failed = outcomes.iter().filter(|outcome| outcome.sentence.is_some()).count();
