@@ -142,7 +142,7 @@ impl World {
     pub fn judge_round(&mut self) {
         let now = self.now;
         let grace = self.plan.node_timeout + SLACK;
-        let mut sentence = None;
+        let (mut sentence, mut islands) = (None, Vec::new());
         for server in self.servers.values_mut().filter(|server| server.is_awake(now) && server.ok) {
             let planned = self.judge.digests[&server.life];
             if self.judge.restored.contains(&server.life) || server.digest() == planned {
@@ -155,11 +155,17 @@ impl World {
                 continue;
             };
             let late = now > *at + grace && now > server.disturbed + grace;
-            // Who starts an old server by hand where the next life has the same bus ports finds strangers there whom it
+            // Who starts an old server by hand where another life has the same bus ports finds strangers there whom it
             // takes for its peers: that is why hosts that are not there are fenced by other ports, and nobody else can
             // come back by himself.
-            let met = !server.locked && self.judge.offsets.get(formed) == self.judge.offsets.get(&life);
-            if late && !met && !self.is_island(server) {
+            let offset = |life: &Life| self.judge.offsets.get(life).copied();
+            let met = !server.locked
+                && self.servers.values().any(|other| other.life != life && offset(&other.life) == offset(&life));
+            if self.is_island(server) {
+                islands.push(server.pid);
+                continue;
+            }
+            if late && !met {
                 sentence = Some(format!(
                     "two lives serve: {}:{} (pid {}) of life {} takes writes, and life {} was formed at {:.3} s",
                     self.hosts[server.host].name,
@@ -171,6 +177,8 @@ impl World {
                 ));
             }
         }
+        // What was an island until now has its node timeout from now on.
+        self.servers.values_mut().filter(|it| islands.contains(&it.pid)).for_each(|it| it.disturbed = now);
         if let Some(sentence) = sentence {
             self.judge.condemn(sentence);
         }
