@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-stop test test-machines crash-matrix lint fmt bench soak fuzz proto-baseline
+.PHONY: help setup build demo demo-stop test test-machines crash-matrix lint fmt bench soak simulate fuzz proto-baseline
 .PHONY: check-clean
 
 # The ports of the demo: six client ports from BASE_PORT on, their bus ports 10000 above, and the coordinator's.
@@ -19,6 +19,8 @@ ONLY ?=
 # The soak: what its faults are drawn from (the time, unless one is given; it is printed), and for how long.
 SEED ?= $(shell date +%s)
 MINUTES ?= 10
+# The simulation: how many nights, from that seed on.
+SEEDS ?= 1000
 # The crash matrix: on which servers (real or fake), which scenario, and which cases: all that have that in their name.
 SERVER ?= real
 SCENARIO ?=
@@ -82,6 +84,10 @@ fmt: ## Format all Rust code
 bench: setup ## Muster by figures: forming, rebuilding, bringing instances back (SIZE=60 RUNS=3 ONLY=rebuild)
 	cargo build --workspace --bins --release
 	target/release/bench --size "$(SIZE)" --runs "$(RUNS)" $(if $(ONLY),--only "$(ONLY)") --json target/bench.json
+
+simulate: ## Nights of a simulated fleet under faults, judged (SEEDS=2000 SEED=17)
+	cargo build --package muster-tests --bin simulate
+	target/debug/simulate --seed "$(SEED)" --seeds "$(SEEDS)"
 
 soak: setup ## Random kills and freezes under writing clients, and a verdict on every write (SEED=1 MINUTES=10)
 	cargo build --workspace --bins

@@ -109,7 +109,7 @@ fn assignment(host: &HostName, told: &Told) -> Option<ClusterAssignment> {
     assignment.instances.extend(left.into_iter().filter_map(retired));
     assignment.instances.sort_by_key(|instance| instance.port);
     assignment.keeps = told.back.map(|(back, operation)| coming_back(host, back, operation)).unwrap_or_default();
-    if assignment.instances.is_empty() {
+    if assignment.instances.is_empty() && assignment.keeps.is_empty() {
         return None;
     }
     let users = told.access.and_then(|(spec, credentials)| credentials.users(spec));

@@ -4,12 +4,17 @@
 //! `reconcile::assignments`, `rebuild::phase` and all that it leads to, and the `Inventory`, of the coordinator; what
 //! crosses between them goes through the wire's own types. Everything else is a model: disks with directories, locks and
 //! trash ([`host`], [`act`], [`trash`]), processes that are Redis nodes as far as that matters ([`redis`], [`bus`]), streams that
-//! are cut, late and repeated ([`world`]), the loops of both daemons ([`agent`], [`coordinator`]), and a store whose
+//! are cut, late and repeated ([`world`]), the loops of both daemons ([`agent`], [`look`]; [`coordinator`], [`keeping`]), and a store whose
 //! transactions are whole ([`store`]).
 //!
 //! In the night there are [`faults`], and an [`operator`] who begins, calls off, rebuilds and takes back. In the
 //! [`morning`] there are none, and he does what `NEEDS OPERATOR` tells him: then it must get formed. The [`judge`] looks
 //! on after everything that happens, at disks and processes alone. That he can condemn is shown by [`sabotage`].
+//!
+//! A second coordinator, on a copy of the store, has a lower term than the first. One of the same term, which is a copy
+//! that was made before the last start, is told apart by nobody: whom a host hears last it obeys, as long as generations
+//! rise. It may go on with what was approved before the copy was made, though that was called off since. Nights with
+//! such are asked for by name (`simulate --rivals`), and some of them are bad.
 //!
 //! The same seed gives the same story, to the letter.
 
@@ -21,6 +26,8 @@ mod dice;
 mod faults;
 mod host;
 mod judge;
+mod keeping;
+mod look;
 mod morning;
 mod operator;
 mod plan;
@@ -31,7 +38,16 @@ mod story;
 mod trash;
 mod world;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 pub use sabotage::Sabotage;
 
@@ -70,10 +86,45 @@ pub fn run(seed: u64) -> Outcome {
     sabotaged(seed, None)
 }
 
+/// As many as there are, side by side, in the order of their seeds. Of those in which all is well no story is kept.
+pub fn nights(seeds: Range<u64>, sabotage: Option<Sabotage>) -> Vec<Outcome> {
+    let (next, done) = (AtomicU64::new(seeds.start), Mutex::new(Vec::new()));
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return;
+            }
+            let mut outcome = sabotaged(seed, sabotage);
+            if outcome.sentence.is_none() {
+                outcome.story.clear();
+            }
+            done.lock().expect("nobody panics with it").push(outcome);
+        }
+    };
+    thread::scope(|scope| {
+        let others = thread::available_parallelism().map_or(0, |threads| threads.get() - 1);
+        (0..others).for_each(|_| drop(scope.spawn(work)));
+        work();
+    });
+    let mut outcomes = done.into_inner().expect("nobody panics with it");
+    outcomes.sort_by_key(|outcome| outcome.seed);
+    outcomes
+}
+
 /// The same with a rule that is not kept.
 pub fn sabotaged(seed: u64, sabotage: Option<Sabotage>) -> Outcome {
+    night(seed, sabotage, false)
+}
+
+/// The same with a second coordinator that may be of the same term as the first.
+pub fn rivalled(seed: u64) -> Outcome {
+    night(seed, None, true)
+}
+
+fn night(seed: u64, sabotage: Option<Sabotage>, rivals: bool) -> Outcome {
     let mut dice = Dice::new(seed);
-    let plan = Plan { sabotage, ..Plan::draw(&mut dice) };
+    let plan = Plan { sabotage, rivals, ..Plan::draw(&mut dice) };
     let hosts = plan.hosts(&mut dice);
     let mut world = World::new(plan, dice, hosts);
     world.begin();
@@ -164,6 +215,7 @@ impl World {
                 }
             }
             Event::StrayEnds => self.stray_ends(),
+            Event::Sweeps { host } => self.sweeps(host),
             Event::Thaws { pid } => self.thaws(pid),
             Event::Mends(mend) => self.mends(mend),
             Event::Fault(fault) => {

@@ -176,6 +176,12 @@ fn an_undo_puts_back_what_was_there_and_nothing_that_is_in_place_is_in_its_way()
     let wishes = assignments(&fenced.hosts(), &[Told::from(&fenced)]);
     let kept = wishes.values().flat_map(|wish| &wish.clusters).flat_map(|cluster| &cluster.keeps).count();
     assert_eq!(kept, fenced.blueprint.members.len(), "what is about to come back is not to be deleted meanwhile");
+    let mut smaller = ClusterRecord { remnants: Vec::new(), ..fenced.clone() };
+    let left = smaller.blueprint.hosts().remove(0);
+    smaller.blueprint.members.retain(|member| member.host != left);
+    let wishes = assignments(&smaller.hosts(), &[Told::from(&smaller)]);
+    let kept = wishes[&left].clusters.iter().map(|cluster| cluster.keeps.len()).sum::<usize>();
+    assert!(kept > 0, "nor where the present life has nothing");
     assert!(
         told(&fenced)
             .iter()

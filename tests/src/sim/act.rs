@@ -11,8 +11,9 @@ use muster_agent::{
 use muster_proto::{Ask, Port, wire};
 
 use super::{
-    agent::{Died, Found},
+    agent::Died,
     host::{Agent, Directory, Held, Life, Nodes, Record},
+    look::Found,
     redis::Server,
     sabotage::Sabotage,
     world::{End, Event, World},
@@ -60,8 +61,10 @@ impl World {
             Step::Start { files, run, .. } => self.start(host, agent, port, files, *run),
             Step::Stop => {
                 let now = self.now;
-                if let Some(held) = &mut agent.place(port, now).process {
-                    held.stopping = Some(now);
+                let place = agent.place(port, now);
+                place.unwilling = place.unwilling.map(|_| now);
+                if let Some(held) = &mut place.process {
+                    held.stopping.get_or_insert(now);
                     let pid = held.pid;
                     self.terminate(pid);
                 }
@@ -140,6 +143,7 @@ impl World {
         place.meet(Held { pid, stopping: None, run: Some(run) }, now);
         (place.answer, place.view) = (Answer::Silent("it has just been started".into()), None);
         (place.past.stillborn, place.past.urged, place.overruled) = (None, false, false);
+        place.unwilling = None;
         self.judge_started(pid);
         Ok(())
     }
@@ -250,6 +254,7 @@ impl World {
         let outcome = Permit::try_from(permit).and_then(|permit| agent.permits.take_in(&permit, stream, obeyed, now));
         match outcome {
             Ok(port) => self.tell(format!("{}:{port}", self.name(host)), "has its permit"),
+            Err(_) if self.sabotage(Sabotage::TakeAnyPermit) => drop(port.try_into().map(|it| agent.forged.insert(it))),
             Err(refused) => {
                 self.judge.count("permits refused");
                 self.tell(format!("{}:{port}", self.name(host)), format!("refuses a permit: {refused}"));
@@ -257,7 +262,10 @@ impl World {
         }
     }
 
-    pub fn granted(&self, agent: &Agent, port: Port) -> Option<Leaving> {
+    pub fn granted(&self, host: usize, agent: &Agent, port: Port) -> Option<Leaving> {
+        if self.sabotage(Sabotage::WipeUnpermitted) || agent.forged.contains(&port) {
+            return self.forged(host, port);
+        }
         agent.permits.granted(port, self.now - agent.born).cloned()
     }
 
@@ -285,8 +293,12 @@ impl World {
 
     fn wipe(&mut self, host: usize, agent: &mut Agent, port: Port, leaving: &Leaving) -> Result<(), String> {
         let wipe = agent.permits.redeem(port, leaving, self.now - agent.born);
-        let Some(wipe) = wipe else { return Err("the permit is gone".into()) };
-        self.move_aside(host, port, &wipe.leaving().stamp.clone(), Some(leaving), agent.stream)?;
+        let forged = agent.forged.remove(&port) || self.sabotage(Sabotage::WipeUnpermitted);
+        if wipe.is_none() && !forged {
+            return Err("the permit is gone".into());
+        }
+        let stamp = wipe.as_ref().map_or(&leaving.stamp, |wipe| &wipe.leaving().stamp).clone();
+        self.move_aside(host, port, &stamp, Some(leaving), agent.stream)?;
         self.reborn(host, agent, port);
         Ok(())
     }

@@ -3,25 +3,22 @@
 //! What is accepted is [`Orders`](muster_agent::ledger::Orders)', what is done is [`reconcile::plan`]'s, what may be set
 //! aside is [`Permits`](muster_agent::permits::Permits)'. Everything else here carries values from one to the other.
 
-mod sight;
+use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
-use std::{collections::BTreeMap, path::PathBuf, rc::Rc, time::Duration};
-
-use muster_agent::layout::Directory as Place_;
 use muster_agent::{
     ledger::Refusal,
     reconcile::{self, Answer, ProcessSeen, Rules, Seen, Verdict},
     report,
-    restart::{Ending, Exit, Load, Past, Stake, Word},
+    restart::{Ending, Exit, Past, Word},
 };
 use muster_proto::{
-    Account, ClusterAssignment, Generation, HostAssignment, InstanceAssignment, InstanceStatus, Keeps, NodeId, Port,
-    PortUse, Report, Role, Server as Binary, Topology, wire,
+    Account, ClusterAssignment, Generation, HostAssignment, InstanceAssignment, InstanceStatus, Port, PortUse, Report,
+    Server as Binary, wire,
 };
 
 use super::{
     act::Fate,
-    host::{Agent, Held, Place, topology},
+    host::Agent,
     plan::VERSION,
     sabotage::Sabotage,
     world::{Down, End, Event, Up, World},
@@ -33,8 +30,6 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(2);
 /// Steps that follow from steps are taken at once, up to so many passes.
 const PASSES: usize = 8;
-/// Silence of a server after this is no wonder any more.
-const YOUNG: Duration = Duration::from_secs(10);
 
 impl World {
     /// Puts a pass on, unless one is sooner.
@@ -49,7 +44,7 @@ impl World {
     }
 
     pub fn agent_starts(&mut self, host: usize) {
-        if !self.hosts[host].up || self.hosts[host].agent.is_some() {
+        if !self.hosts[host].up || self.hosts[host].hung || self.hosts[host].agent.is_some() {
             return;
         }
         self.hosts[host].lives += 1;
@@ -270,7 +265,12 @@ impl World {
         let waits = agent.unkept.as_ref().is_some_and(|(unkept, _)| unkept.generation > desired.generation);
         let before = self.hosts[host].disk.orders.generation();
         let mut taken = self.hosts[host].disk.orders.take(desired);
-        if self.sabotage(Sabotage::ForgetTerm) && matches!(taken, Err(Refusal::LowerTerm { .. })) {
+        let forgotten = match taken {
+            Err(Refusal::LowerTerm { .. }) => self.sabotage(Sabotage::ForgetTerm),
+            Err(Refusal::OlderGeneration { .. }) => self.sabotage(Sabotage::ForgetGeneration),
+            _ => false,
+        };
+        if forgotten {
             taken = muster_agent::ledger::Orders::new(&self.hosts[host].name, Some(desired.clone()))
                 .map(Some)
                 .map_err(Refusal::Malformed);
@@ -287,6 +287,15 @@ impl World {
                 (Some(_), Some(false)) => return Fate::Died,
                 (Some(next), struck) => {
                     agent.told = Rc::new(next.assignment().clone());
+                    let mut told = agent.told.clusters.iter();
+                    let comes_back = |told: &ClusterAssignment| {
+                        !told.keeps.is_empty() || told.instances.iter().any(|wanted| wanted.restore)
+                    };
+                    if told.any(comes_back) && !self.healed && self.dice.chance(20) {
+                        // The hour in which agents look through the trash strikes when it is least wanted.
+                        let pause = self.dice.ms(1, 60);
+                        self.after(pause, Event::Sweeps { host });
+                    }
                     self.hosts[host].disk.orders = next;
                     if struck.is_some() {
                         return Fate::Died;
@@ -324,6 +333,7 @@ impl World {
         let Some(held) = place.process.take_if(|held| held.pid == pid) else { return };
         let answered = place.view.is_some();
         place.answer = Answer::Silent("it has ended".into());
+        place.unwilling = None;
         if held.stopping.is_some() {
             place.past = Past::default();
         } else {
@@ -336,33 +346,8 @@ impl World {
         }
         self.pass_in(host, Duration::from_millis(1));
     }
-
-    // --- inventory ---------------------------------------------------------------------------------------------------
 }
 
 /// The agent has died in the middle of something.
 #[derive(Debug)]
 pub struct Died;
-
-/// Whose a process is.
-pub enum Found {
-    Nothing,
-    Ours(i32),
-    Other(ProcessSeen),
-}
-
-impl Found {
-    /// In words; nobody where the place is free.
-    pub fn who(&self) -> Option<String> {
-        match self {
-            Self::Nothing => None,
-            Self::Ours(pid) => Some(format!("pid {pid}")),
-            Self::Other(ProcessSeen::Foreign(who) | ProcessSeen::Unknown(who)) => Some(who.clone()),
-            Self::Other(_) => None,
-        }
-    }
-}
-
-fn owns_slots(topology: &Topology, id: NodeId) -> bool {
-    topology.get(id).is_some_and(|node| matches!(&node.role, Role::Master { slots } if !slots.is_empty()))
-}

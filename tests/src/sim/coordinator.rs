@@ -3,8 +3,6 @@
 //! What hosts are told is [`assignments`](muster_coordinator::reconcile::assignments)', how far a cluster is and what
 //! comes next is [`rebuild::phase`]'s, what is known of hosts is [`Inventory`]'s, whose clock is set to the world's.
 
-mod talk;
-
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     time::{Duration, Instant},
@@ -12,20 +10,17 @@ use std::{
 
 use muster_coordinator::{
     estranged::estrangement,
-    formation::{self, Goal, Heard, Phase, resumed, steps},
+    formation::{Heard, steps},
     inventory::{Inventory, Session},
     ledger::{ClusterRecord, OpState, OperationRecord},
-    rebuild::{self, Stage},
+    rebuild,
     trust::Bars,
 };
-use muster_proto::{
-    ClusterName, Generation, Hello, HostName, InstanceState, Life, NodeId, OperationId, Report, Term, wire,
-};
+use muster_proto::{ClusterName, Generation, Hello, HostName, NodeId, OperationId, Report, Term, wire};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::{
-    sabotage::Sabotage,
     store::Store,
     world::{Down, Event, Up, World},
 };
@@ -36,8 +31,6 @@ const TICK: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(250);
 /// Silence of a host that means something.
 const OVERDUE: Duration = Duration::from_secs(3);
-/// An answer of an agent that is not there by then does not come.
-const ANSWER: Duration = Duration::from_secs(5);
 
 /// At which commit from now the coordinator dies, and whether before it or after.
 #[derive(Debug, Clone, Copy)]
@@ -52,33 +45,33 @@ pub struct Coordinator {
     pub store: Store,
     pub term: Term,
     pub doom: Option<Doom>,
-    inventory: Inventory,
+    pub inventory: Inventory,
     /// Nobody listens: what is said goes over the world's streams.
     say: mpsc::Sender<wire::ToAgent>,
     heard: BTreeMap<HostName, Duration>,
-    sessions: BTreeMap<HostName, u64>,
-    drives: BTreeMap<OperationId, Drive>,
-    led: BTreeMap<(ClusterName, HostName), (u64, BTreeSet<NodeId>)>,
-    permitted: BTreeSet<Uuid>,
+    pub sessions: BTreeMap<HostName, u64>,
+    pub drives: BTreeMap<OperationId, Drive>,
+    pub led: BTreeMap<(ClusterName, HostName), (u64, BTreeSet<NodeId>)>,
+    pub permitted: BTreeSet<Uuid>,
     /// Kept with the next commit.
-    lives_after: Option<(rebuild::LifeRecord, bool)>,
+    pub lives_after: Option<(rebuild::LifeRecord, bool)>,
     due: (Duration, u64),
 }
 
 /// What the loop remembers about an operation.
-struct Drive {
-    phase: &'static str,
-    moved: Duration,
-    done: usize,
-    proof: Option<Proof>,
-    unproved: Option<(String, Duration)>,
+pub struct Drive {
+    pub phase: &'static str,
+    pub moved: Duration,
+    pub done: usize,
+    pub proof: Option<Proof>,
+    pub unproved: Option<(String, Duration)>,
 }
 
 /// Canaries that have been sent, and what came of them.
-struct Proof {
-    since: Duration,
-    waits: BTreeMap<u64, HostName>,
-    failed: Option<String>,
+pub struct Proof {
+    pub since: Duration,
+    pub waits: BTreeMap<u64, HostName>,
+    pub failed: Option<String>,
 }
 
 /// A step of a cluster, complete.
@@ -129,7 +122,7 @@ impl Coordinator {
     }
 
     /// Sets the clock of the inventory to the world's.
-    fn refresh(&mut self, now: Duration) {
+    pub fn refresh(&mut self, now: Duration) {
         let clock = Instant::now();
         for (name, at) in &self.heard {
             let silence = now.saturating_sub(*at);
@@ -231,152 +224,151 @@ impl World {
         Ok(())
     }
 
-    fn of(&mut self, nth: usize) -> &mut Coordinator {
+    pub fn of(&mut self, nth: usize) -> &mut Coordinator {
         self.coordinators[nth].as_mut().expect("it runs")
     }
 
-    // --- what the keeper does ----------------------------------------------------------------------------------------
-
-    fn drive(&mut self, nth: usize, record: &ClusterRecord) -> Result<(), Dead> {
-        let rebuild = record.rebuild.as_ref().map(|rebuild| rebuild.operation);
-        if record.formed_ms.is_some() && rebuild.is_none() {
-            self.of(nth).drives.remove(&record.operation);
-            self.tell_leaders(nth, record);
-            self.permit(nth, record, false);
-            return self.settle(nth, record);
-        }
-        let id = rebuild.unwrap_or(record.operation);
-        let Some(operation) = self.of(nth).store.operations.get(&id).cloned() else { return Ok(()) };
-        self.permit(nth, record, operation.state == OpState::Paused);
-        self.form(nth, record, &operation)
-    }
-
-    fn form(&mut self, nth: usize, record: &ClusterRecord, operation: &OperationRecord) -> Result<(), Dead> {
-        let (now, id) = (self.now, operation.id);
-        let heard = self.of(nth).hears(record, now);
-        let mut phase = rebuild::phase(record, &heard);
-        if self.sabotage(Sabotage::SkipBarrier) && matches!(phase, Phase::Fence { .. }) {
-            phase = Phase::Fenced;
-        }
-        let done = record.blueprint.members.len().saturating_sub(phase.unsettled().len());
-        let word = phase.word();
-        let drive = self.of(nth).drives.entry(id).or_insert_with(|| Drive {
-            phase: word,
-            moved: now,
-            done,
-            proof: None,
-            unproved: None,
+    /// The change, what hosts are to be told, and where the operation is: as one. Then the hosts hear of it.
+    pub fn commit(&mut self, nth: usize, change: Change) -> Result<(), Dead> {
+        let Change { before, next, operation, state, phase, message, begins, gives_way } = change;
+        let who = self.coordinator_name(nth);
+        let coordinator = self.of(nth);
+        let doom = coordinator.doom.as_mut().and_then(|doom| match doom.commits {
+            0 => Some(doom.after),
+            _ => {
+                doom.commits -= 1;
+                None
+            }
         });
-        if drive.phase != word || drive.done != done {
-            (drive.phase, drive.done, drive.moved) = (word, done, now);
+        if doom == Some(false) {
+            return Err(Dead);
         }
-        if phase != Phase::Prove {
-            (drive.proof, drive.unproved) = (None, None);
+        let mut store = coordinator.store.clone();
+        let cluster = &before.blueprint.cluster;
+        match &next {
+            Some(next) => drop(store.clusters.insert(cluster.clone(), next.clone())),
+            None => drop(store.clusters.remove(cluster)),
         }
-        if operation.state == OpState::Paused {
-            return Ok(());
+        if let Some((ended, formed)) = coordinator.lives_after.take() {
+            let back = next.as_ref().map(|next| next.blueprint.incarnation);
+            store.lives.retain(|(life, _)| Some(life.blueprint.incarnation) != back);
+            store.lives.push((ended, formed));
         }
-        let change = |next: Option<ClusterRecord>, state, phase, message: &str| Change {
-            before: record.clone(),
-            next,
-            operation: id,
-            state,
-            phase,
-            message: message.to_owned(),
-            begins: None,
-            gives_way: None,
-        };
-        match phase {
-            Phase::Configure { ref unsettled } if unsettled.is_empty() => {
-                let next = ClusterRecord { goal: Goal::Running, ..record.clone() };
-                let message = "all directories are written; starting all servers";
-                self.commit(nth, change(Some(next), OpState::Running, "START", message))
-            }
-            Phase::Prove => {
-                let masters = match record.restores() {
-                    true => resumed::leaders(&heard),
-                    false => resumed::planned(&record.blueprint),
-                };
-                if !self.proved(nth, id, record, masters) && !self.sabotage(Sabotage::LatchUnproved) {
-                    return self.say_phase(nth, record, operation, &phase);
-                }
-                let formed_ms = u64::try_from(now.as_millis()).ok();
-                let next = rebuild::done(&ClusterRecord { formed_ms, ..record.clone() });
-                // Agents have forgotten whom they were told to lead an earlier life.
-                self.of(nth).led.retain(|(cluster, _), _| *cluster != record.blueprint.cluster);
-                self.commit(nth, change(Some(next), OpState::Done, "FORMED", "every master takes a write"))
-            }
-            Phase::Verify { .. } | Phase::Start { .. } if self.sabotage(Sabotage::LatchUnproved) => {
-                let next = rebuild::done(&ClusterRecord { formed_ms: Some(1), ..record.clone() });
-                self.commit(nth, change(Some(next), OpState::Done, "FORMED", "every master takes a write"))
-            }
-            Phase::Gone => self.commit(nth, change(None, OpState::Cancelled, "CANCEL", &phase.to_string())),
-            Phase::Fenced => {
-                let Some((crossed, ended)) = rebuild::cross(record) else { return Ok(()) };
-                let (from, to) = (record.blueprint.incarnation, crossed.blueprint.incarnation);
-                let message = format!("the point of no return: life {from} ends, life {to} follows");
-                let lived = record.rebuild.as_ref().is_some_and(|rebuild| rebuild.lived);
-                let lives = &mut self.of(nth).lives_after;
-                *lives = Some((ended, lived));
-                self.commit(nth, change(Some(crossed), OpState::Running, "WIPE", &message))
-            }
-            Phase::Returned => self.returned(nth, record, operation, &phase.to_string()),
-            _ => self.say_phase(nth, record, operation, &phase),
+        let meant: BTreeSet<HostName> =
+            before.hosts().into_iter().chain(next.iter().flat_map(ClusterRecord::hosts)).collect();
+        let tellable = |name: &HostName| coordinator.inventory.get(name).is_some_and(|host| host.estranged.is_none());
+        let hosts: Vec<HostName> = meant.into_iter().filter(tellable).collect();
+        let told = store.tell_all(&hosts);
+        store.operations.extend(begins.map(|begins| (begins.id, begins)));
+        if let Some(open) = gives_way {
+            store.event(open, OpState::Cancelled, "CANCEL", "has given way");
         }
-    }
-
-    fn returned(
-        &mut self,
-        nth: usize,
-        record: &ClusterRecord,
-        operation: &OperationRecord,
-        message: &str,
-    ) -> Result<(), Dead> {
-        let next = ClusterRecord { rebuild: None, ..record.clone() };
-        self.commit(
-            nth,
-            Change {
-                before: record.clone(),
-                next: Some(next),
-                operation: operation.id,
-                state: OpState::Cancelled,
-                phase: "RETURN",
-                message: message.to_owned(),
-                begins: None,
-                gives_way: None,
-            },
-        )
-    }
-
-    fn say_phase(
-        &mut self,
-        nth: usize,
-        record: &ClusterRecord,
-        operation: &OperationRecord,
-        phase: &Phase,
-    ) -> Result<(), Dead> {
-        let (now, patience) = (self.now, self.plan.patience);
-        let Some(drive) = self.of(nth).drives.get(&operation.id) else { return Ok(()) };
-        let needed = formation::needs_operator(phase, now - drive.moved, patience);
-        let unproved = drive.unproved.as_ref().map(|(why, _)| format!("; {why}")).unwrap_or_default();
-        if let (Phase::Return { .. }, Some(why)) = (phase, &needed)
-            && now - drive.moved >= patience
-        {
-            let message = format!("called off; the servers were told to run as before, and {why}");
-            return self.returned(nth, record, operation, &message);
+        store.event(operation, state, phase, &message);
+        coordinator.store = store;
+        if state.ended() {
+            coordinator.drives.remove(&operation);
         }
-        let (state, message) = match (needed, operation.state) {
-            (_, OpState::Cancelling) => (OpState::Cancelling, phase.to_string()),
-            (Some(why), _) => {
-                (OpState::NeedsOperator, format!("{why}{unproved}; {}", rebuild::cure(record, operation.id, phase)))
-            }
-            (None, _) => (OpState::Running, format!("{phase}{unproved}")),
-        };
-        if (state, message.as_str(), phase.word()) != (operation.state, &operation.message, operation.phase.as_str()) {
-            self.of(nth).store.event(operation.id, state, phase.word(), &message);
-            let who = self.coordinator_name(nth);
-            self.tell(who, format!("{} [{}] {message}", phase.word(), state.word()));
+        self.judge_committed(nth, (operation, state), &before, next.as_ref());
+        self.tell(who, format!("{phase} [{}] {message}", state.word()));
+        if doom == Some(true) {
+            return Err(Dead);
         }
+        self.send(nth, told);
+        self.ring(nth, Duration::from_millis(1));
         Ok(())
+    }
+
+    fn send(&mut self, nth: usize, told: Vec<(HostName, wire::Desired)>) {
+        for (name, desired) in told {
+            let coordinator = self.of(nth);
+            let term = coordinator.term.0;
+            let Some(host) = coordinator.inventory.get_mut(&name) else { continue };
+            host.told = Generation(desired.generation);
+            if let Some(stream) = coordinator.session(&name) {
+                self.say_down(stream, Down::Desired(wire::Desired { term, ..desired }));
+            }
+        }
+    }
+
+    // --- what it hears -----------------------------------------------------------------------------------------------
+
+    pub fn coordinator_hears(&mut self, nth: usize, stream: u64, name: &HostName, said: Up) {
+        if let Up::Hello(hello) = said {
+            return self.welcome(nth, stream, &hello);
+        }
+        let now = self.now;
+        let coordinator = self.of(nth);
+        // One that has connected again is heard on its newest stream alone.
+        if coordinator.session(name) != Some(stream) {
+            return;
+        }
+        coordinator.heard.insert(name.clone(), now);
+        match said {
+            Up::Report(report) => {
+                let report = Report::try_from(*report).expect("an agent's own report");
+                if let Some(host) = coordinator.inventory.get_mut(name) {
+                    host.report = Some(report);
+                }
+                self.ring(nth, Duration::from_millis(1));
+            }
+            Up::Canary { task, outcome } => {
+                for proof in coordinator.drives.values_mut().filter_map(|drive| drive.proof.as_mut()) {
+                    if let Some(host) = proof.waits.remove(&task)
+                        && let Err(why) = &outcome
+                    {
+                        proof.failed = Some(format!("{host}: {why}"));
+                    }
+                }
+                self.ring(nth, Duration::from_millis(1));
+            }
+            Up::Heartbeat | Up::Hello(_) => {}
+        }
+    }
+
+    fn welcome(&mut self, nth: usize, stream: u64, raw: &wire::Hello) {
+        let now = self.now;
+        let hello = Hello::try_from(raw.clone()).expect("an agent's own hello");
+        let name = hello.host.clone();
+        let coordinator = self.of(nth);
+        let term = coordinator.term;
+        let strange = estrangement(&hello, &coordinator.store.known(&name, term));
+        coordinator.store.hellos.insert(name.clone(), raw.clone());
+        let named = coordinator.store.clusters.values().any(|record| record.hosts().contains(&name));
+        if strange.is_none() && hello.term <= term && named && !coordinator.store.desired.contains_key(&name) {
+            coordinator.store.tell_all(std::slice::from_ref(&name));
+        }
+        let desired = coordinator.store.desired.get(&name).cloned();
+        let told = coordinator.store.told(&name);
+        let session =
+            Session { id: Uuid::from_u128(u128::from(stream)), say: coordinator.say.clone(), asked: HashMap::new() };
+        coordinator.inventory.arrive(hello, told, session);
+        coordinator.inventory.estrange(&name, strange.clone());
+        coordinator.heard.insert(name.clone(), now);
+        let before = coordinator.sessions.insert(name.clone(), stream);
+        if let Some(before) = before.filter(|before| *before != stream) {
+            self.cut_stream(before);
+        }
+        if let Some(why) = strange {
+            let who = self.coordinator_name(nth);
+            self.tell(who, format!("{name} {why}"));
+        }
+        self.say_down(stream, Down::Welcome(term));
+        if let Some(desired) = desired {
+            self.say_down(stream, Down::Desired(wire::Desired { term: term.0, ..desired }));
+        }
+        self.ring(nth, Duration::from_millis(1));
+    }
+
+    /// A stream is over, in its eyes.
+    pub fn departed(&mut self, nth: usize, stream: u64) {
+        let Some(coordinator) = self.coordinators.get_mut(nth).and_then(Option::as_mut) else { return };
+        coordinator.sessions.retain(|_, current| *current != stream);
+        for proof in coordinator.drives.values_mut().filter_map(|drive| drive.proof.as_mut()) {
+            if proof.waits.is_empty() {
+                continue;
+            }
+            proof.failed.get_or_insert_with(|| "a stream has ended".into());
+        }
+        self.ring(nth, Duration::from_millis(1));
     }
 }

@@ -19,6 +19,7 @@ pub enum Fault {
     LineIsCut,
     LinkIsCut,
     PowerGoes,
+    HostHangs,
     ServerDies,
     ServerFreezes,
     DiskIsFull,
@@ -28,7 +29,7 @@ pub enum Fault {
 
 impl Fault {
     /// With how often, of a hundred.
-    const ALL: [(Self, usize); 14] = [
+    const ALL: [(Self, usize); 15] = [
         (Self::AgentDies, 10),
         (Self::AgentIsDoomed, 14),
         (Self::CoordinatorDies, 7),
@@ -38,6 +39,7 @@ impl Fault {
         (Self::LineIsCut, 8),
         (Self::LinkIsCut, 5),
         (Self::PowerGoes, 5),
+        (Self::HostHangs, 5),
         (Self::ServerDies, 9),
         (Self::ServerFreezes, 6),
         (Self::DiskIsFull, 4),
@@ -126,6 +128,7 @@ impl World {
                 self.power_goes(host);
                 self.after(pause, Event::Boots { host });
             }
+            Fault::HostHangs => self.hangs(),
             Fault::ServerDies => {
                 if let Some(pid) = self.some_server() {
                     self.ended(pid, End::Killed);
@@ -140,14 +143,19 @@ impl World {
                 }
             }
             Fault::OldLifeByHand => self.old_life_by_hand(),
-            Fault::TrashIsSwept => self.sweeps(),
+            Fault::TrashIsSwept => {
+                let host = self.some_host();
+                self.sweeps(host);
+            }
         }
     }
 
     /// A copy of the store is started somewhere, and some hosts find it.
     fn stray_comes(&mut self) {
         let Some(copy) = self.dice.pick(&self.copies.clone()) else { return };
-        if self.coordinators.get(1).is_some_and(Option::is_some) {
+        let term = self.main().map_or(self.store.term, |main| main.term);
+        let is_rival = copy.term.next() >= term;
+        if self.coordinators.get(1).is_some_and(Option::is_some) || (is_rival && !self.plan.rivals) {
             return;
         }
         let pause = self.dice.ms(3_000, 40_000);
@@ -182,6 +190,26 @@ impl World {
         self.tell(self.name(host), "boots");
         let pause = self.dice.ms(500, 4_000);
         self.after(pause, Event::AgentStarts { host });
+    }
+
+    /// Everything on a host stops, as under a hypervisor that has better things to do. When it goes on, the servers may be
+    /// quicker than the agent, or the agent may be gone.
+    fn hangs(&mut self) {
+        let host = self.some_host();
+        if !self.hosts[host].up || self.hosts[host].hung {
+            return;
+        }
+        let (wakes, comes) = (self.dice.ms(5_000, 60_000), self.dice.ms(1, 30_000));
+        self.agent_dies(host, "");
+        self.tell(self.name(host), format!("hangs for {} ms", wakes.as_millis()));
+        self.hosts[host].hung = true;
+        self.stirred = true;
+        let pids: Vec<i32> = self.servers.values().filter(|it| it.host == host).map(|it| it.pid).collect();
+        for pid in pids {
+            self.servers.get_mut(&pid).expect("there").frozen = true;
+            self.after(wakes, Event::Thaws { pid });
+        }
+        self.after(wakes + comes, Event::Mends(Mend::Hang(host)));
     }
 
     fn freeze(&mut self) {
@@ -229,6 +257,11 @@ impl World {
         let now = self.now;
         match mend {
             Mend::Disk(host) => self.hosts[host].disk.full = false,
+            Mend::Hang(host) => {
+                if std::mem::take(&mut self.hosts[host].hung) {
+                    self.agent_starts(host);
+                }
+            }
             Mend::Line(host) => drop(self.cut_lines.remove(&host)),
             Mend::Link(one, two) => {
                 self.cut_links.remove(&(one, two));
@@ -246,6 +279,7 @@ impl World {
         for host in 0..self.hosts.len() {
             self.hosts[host].disk.full = false;
             self.hosts[host].doom = None;
+            self.mends(Mend::Hang(host));
             self.boots(host);
         }
         self.cut_lines.clear();

@@ -111,6 +111,8 @@ pub struct Host {
     pub ports: PortSet,
     pub identity: Uuid,
     pub up: bool,
+    /// Nothing on it goes on.
+    pub hung: bool,
     pub boot: u32,
     pub disk: Disk,
     /// Children of servers that are gone, which hold the lock of their port, until then.
@@ -142,6 +144,8 @@ pub struct Place {
     /// There was a process since this agent began.
     pub lived: bool,
     pub failed: Option<(String, Duration)>,
+    /// It was asked to stop in vain: when its patience was over, or it was asked again.
+    pub unwilling: Option<Duration>,
     pub said: (InstanceState, String),
 }
 
@@ -171,6 +175,8 @@ pub struct Agent {
     /// Dials in vain since the last welcome.
     pub dials: u32,
     pub permits: Permits,
+    /// Rights that nobody has given; for sabotage alone.
+    pub forged: BTreeSet<Port>,
     /// When its next pass is, and the number of that appointment.
     pub due: (Duration, u64),
 }
@@ -187,6 +193,7 @@ impl Place {
             overruled: false,
             lived: false,
             failed: None,
+            unwilling: None,
             said: (InstanceState::Unknown, String::new()),
         }
     }
@@ -219,6 +226,7 @@ impl Agent {
             sent: None,
             dials: 0,
             permits: Permits::default(),
+            forged: BTreeSet::new(),
             due: (Duration::MAX, 0),
         }
     }
@@ -245,6 +253,7 @@ impl Host {
             ports,
             identity,
             up: true,
+            hung: false,
             boot: 1,
             disk,
             children: Vec::new(),

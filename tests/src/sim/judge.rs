@@ -10,6 +10,7 @@ use muster_coordinator::{
     blueprint::Blueprint,
     formation::Goal,
     ledger::{ClusterRecord, OpState},
+    rebuild::Stage,
 };
 use muster_proto::{Ask, ClusterId, Generation, HostName, NodeId, OperationId, Port, Sha256, Term, wire};
 use uuid::Uuid;
@@ -62,6 +63,8 @@ pub struct Judge {
     /// Lives of which a server was started since they began or came back.
     started: BTreeSet<Life>,
     restored: BTreeSet<Life>,
+    /// A life that an undo puts back, and what hosts were told when that was approved.
+    returning: Option<(Life, BTreeMap<HostName, Generation>)>,
     /// What operators want done, and have not called off.
     approved: BTreeSet<OperationId>,
     /// Hosts that obey one on a copy of the store, for want of a better one.
@@ -139,23 +142,30 @@ impl World {
     pub fn judge_round(&mut self) {
         let now = self.now;
         let grace = self.plan.node_timeout + SLACK;
-        let mut sentence = None;
-        for server in self.servers.values_mut().filter(|server| server.is_awake(now)) {
-            let life = server.life;
-            if server.ok {
-                let planned = self.judge.digests[&life];
-                let restored = self.judge.restored.contains(&life);
-                if restored || server.digest() == planned {
-                    self.judge.agreed.insert(server.me, now);
-                }
+        let (mut sentence, mut islands) = (None, Vec::new());
+        for server in self.servers.values_mut().filter(|server| server.is_awake(now) && server.ok) {
+            let planned = self.judge.digests[&server.life];
+            if self.judge.restored.contains(&server.life) || server.digest() == planned {
+                self.judge.agreed.insert(server.me, now);
             }
-            let Some((formed, at)) = self.judge.formed.get(&life.0) else { continue };
+        }
+        for server in self.servers.values().filter(|server| server.acknowledges(now)) {
+            let life = server.life;
+            let Some((formed, at)) = self.judge.formed.get(&life.0).filter(|(formed, _)| *formed != life) else {
+                continue;
+            };
             let late = now > *at + grace && now > server.disturbed + grace;
-            // Who starts an old server by hand where the next life has the same bus ports finds strangers there whom it
+            // Who starts an old server by hand where another life has the same bus ports finds strangers there whom it
             // takes for its peers: that is why hosts that are not there are fenced by other ports, and nobody else can
             // come back by himself.
-            let met = !server.locked && self.judge.offsets.get(formed) == self.judge.offsets.get(&life);
-            if *formed != life && late && server.acknowledges(now) && !met {
+            let offset = |life: &Life| self.judge.offsets.get(life).copied();
+            let met = !server.locked
+                && self.servers.values().any(|other| other.life != life && offset(&other.life) == offset(&life));
+            if self.is_island(server) {
+                islands.push(server.pid);
+                continue;
+            }
+            if late && !met {
                 sentence = Some(format!(
                     "two lives serve: {}:{} (pid {}) of life {} takes writes, and life {} was formed at {:.3} s",
                     self.hosts[server.host].name,
@@ -167,9 +177,22 @@ impl World {
                 ));
             }
         }
+        // What was an island until now has its node timeout from now on.
+        self.servers.values_mut().filter(|it| islands.contains(&it.pid)).for_each(|it| it.disturbed = now);
         if let Some(sentence) = sentence {
             self.judge.condemn(sentence);
         }
+    }
+
+    /// A majority of the masters of its life really runs and reaches it: nobody can keep them from going on, and whoever
+    /// goes on without their hosts is told so.
+    fn is_island(&self, server: &super::redis::Server) -> bool {
+        let (masters, size) = server.voters();
+        let runs = |id: &&NodeId| {
+            let other = self.servers.values().find(|other| other.me == **id && other.is_awake(self.now));
+            other.is_some_and(|other| other.life == server.life && self.connected(other.host, server.host))
+        };
+        masters.iter().filter(runs).count() > size / 2
     }
 
     /// A directory was made.
@@ -279,9 +302,17 @@ impl World {
         self.judge.count("deleted");
         *self.judge.owned.entry(host).or_default() -= 1;
         let life = directory.life();
-        if self.judge.current.get(&life.0) == Some(&life) && self.judge.started.contains(&life) {
+        // A host that knows that an undo is under way: it has taken in what it was told when that was approved, or later.
+        let knows = |(back, generations): &(Life, BTreeMap<HostName, Generation>)| {
+            let host = &self.hosts[host];
+            let told = generations.get(&host.name);
+            *back == life && told.is_some_and(|told| host.disk.orders.generation() >= *told)
+        };
+        let wanted = self.judge.returning.as_ref().is_some_and(knows);
+        let goes_on = self.judge.current.get(&life.0) == Some(&life) && self.judge.started.contains(&life);
+        if wanted || goes_on {
             let sentence =
-                format!("{}: a directory of life {} is deleted, which goes on", self.hosts[host].name, life.1);
+                format!("{}: a directory of life {} is deleted, which is wanted", self.hosts[host].name, life.1);
             self.judge.condemn(sentence);
         }
     }
@@ -318,6 +349,9 @@ impl World {
             self.judge.current.remove(&before.blueprint.cluster_id);
         }
         let Some(after) = after else { return };
+        if nth == 0 {
+            self.judge_returning(after);
+        }
         let began = before.blueprint.incarnation.0 == 1 && !self.judge.lives.values().any(|it| *it == before.blueprint);
         if nth == 0 && began {
             self.judge.begun(&after.blueprint);
@@ -333,6 +367,20 @@ impl World {
         if before.formed_ms.is_none() && after.formed_ms.is_some() {
             self.judge_latched(after);
         }
+    }
+
+    /// Which life comes back, from the approval of an undo on until it is formed or called off.
+    fn judge_returning(&mut self, after: &ClusterRecord) {
+        let undo = after.rebuild.as_ref().filter(|rebuild| rebuild.undo && rebuild.stage != Stage::Return);
+        let back = undo.map(|undo| undo.next.as_ref().map_or(&after.blueprint, |next| &next.blueprint));
+        let back = back.map(|back| ((back.cluster_id, back.incarnation), back.hosts()));
+        if back.as_ref().map(|(back, _)| *back) == self.judge.returning.as_ref().map(|(known, _)| *known) {
+            return;
+        }
+        let store = self.main().map(|main| &main.store);
+        let told = |host: HostName| store.map(|store| (host.clone(), store.told(&host)));
+        let returning = back.map(|(back, hosts)| (back, hosts.into_iter().filter_map(told).collect()));
+        self.judge.returning = returning;
     }
 
     /// A life has ended.

@@ -7,6 +7,7 @@ use muster_coordinator::ledger::{ClusterRecord, OpState};
 use muster_proto::{InstanceState, PROTOCOL, wire};
 
 use super::{
+    host::Host,
     operator::Act,
     world::{End, Event, World},
 };
@@ -79,7 +80,11 @@ impl World {
             return Some((format!("[{}] {}", operation.state.word(), operation.message), cure));
         }
         if !record.remnants.is_empty() {
-            let words = self.verdict_of(|_| true);
+            let refuses = |host: &Host| {
+                let refusal = host.agent.as_ref()?.refusal.as_ref()?;
+                Some(format!("its host {} refuses: {refusal}", host.name))
+            };
+            let words = self.hosts.iter().find_map(refuses).or_else(|| self.verdict_of(|_| true));
             return Some((format!("quarantined: {}", record.remnants[0].name()), words));
         }
         self.unwell(&record)

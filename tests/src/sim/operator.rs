@@ -15,6 +15,7 @@ use muster_proto::{BusOffset, ClusterId, HostName, Incarnation, OperationId, Por
 use super::{
     coordinator::{Change, Dead},
     plan::Plan,
+    sabotage::Sabotage,
     world::{Event, World},
 };
 
@@ -63,6 +64,9 @@ impl World {
                 _ => true,
             })
             .collect();
+        let without: Vec<Act> =
+            wanted.iter().filter(|act| matches!(act, Act::Rebuild { missing: Some(_) })).cloned().collect();
+        let wanted = if without.is_empty() || self.dice.chance(40) { wanted } else { without };
         if let Some(act) = self.dice.pick(&wanted) {
             self.does(&act);
         }
@@ -96,7 +100,7 @@ impl World {
 
     /// A host that somebody would give up: it is not there, for all that anybody can see.
     fn is_given_up(&self, host: usize) -> bool {
-        self.hosts.len() > 2 && !self.hosts[host].up
+        self.hosts.len() > 2 && (!self.hosts[host].up || self.hosts[host].hung)
     }
 
     /// Whether it was done.
@@ -250,7 +254,9 @@ impl World {
         }
         let lives = &self.main()?.store.lives;
         let ended = lives.iter().map(|(life, _)| life.blueprint.incarnation.0);
-        let incarnation = Incarnation(ended.fold(record.blueprint.incarnation.0, u64::max) + 1);
+        let latest = ended.fold(record.blueprint.incarnation.0, u64::max);
+        let forgets = self.sabotage(Sabotage::ForgetLives);
+        let incarnation = Incarnation(if forgets { record.blueprint.incarnation.0 } else { latest } + 1);
         let placement = placement::place(&spec, &Plan::sites(&self.hosts)).ok()?;
         let seats: Vec<_> = placement
             .shards
@@ -294,6 +300,9 @@ impl World {
         let quarantined = record.remnants.iter().filter(|remnant| !record.blueprint.hosts().contains(&remnant.host));
         let theirs = quarantined.map(|remnant| remnant.bus_port.saturating_sub(remnant.port.get())).collect();
         let present = rebuild::offset_of(&record.blueprint);
+        if self.sabotage(Sabotage::SameBusPorts) {
+            return Some(present);
+        }
         rebuild::offset(seats, present, !fenced.is_empty(), &theirs, &BTreeSet::new())
     }
 

@@ -30,6 +30,8 @@ pub struct Plan {
     pub patience: Duration,
     pub stop_patience: Duration,
     pub sabotage: Option<Sabotage>,
+    /// A second coordinator may have the term of the first.
+    pub rivals: bool,
 }
 
 const FIRST_PORT: usize = 7000;
@@ -62,6 +64,7 @@ impl Plan {
             patience: dice.ms(10_000, 30_000),
             stop_patience: Duration::from_secs(3),
             sabotage: None,
+            rivals: false,
         }
     }
 

@@ -9,7 +9,7 @@ use muster_agent::{
 };
 use muster_proto::{ClusterAssignment, InstanceAssignment, Port, convert::millis};
 
-use super::{host::Directory, world::World};
+use super::{host::Directory, sabotage::Sabotage, world::World};
 
 impl World {
     fn in_trash(&self, host: usize, stamp: &Stamp) -> Option<usize> {
@@ -37,12 +37,14 @@ impl World {
 
     /// Whether what the host was told wants that put back.
     fn is_wanted(&self, host: usize, stamp: &Stamp) -> bool {
-        let clusters = &self.hosts[host].disk.orders.assignment().clusters;
-        let wanted = clusters.iter().flat_map(|cluster| {
-            let returns = cluster.instances.iter().filter(|instance| instance.restore);
-            returns.map(|instance| stamp_of(cluster, instance))
-        });
-        wanted.into_iter().any(|wanted| wanted.same_life(stamp))
+        if self.sabotage(Sabotage::DeleteWanted) {
+            return false;
+        }
+        self.hosts[host].disk.orders.assignment().clusters.iter().any(|cluster| {
+            let mut returns = cluster.instances.iter().filter(|instance| instance.restore);
+            returns.any(|instance| stamp_of(cluster, instance).same_life(stamp))
+                || cluster.keeps.iter().any(|former| stamp.is_of(cluster.cluster_id, former))
+        })
     }
 
     /// Deletes from the trash what is meant, unless it is to be put back.
@@ -59,9 +61,8 @@ impl World {
     }
 
     /// The policy of some host is applied to its trash: what is older than some seconds goes.
-    pub fn sweeps(&mut self) {
-        let host = self.dice.below(self.hosts.len());
-        let policy = Policy { keep: Some(Duration::from_secs([5, 20, 60][self.dice.below(3)])), most: None };
+    pub fn sweeps(&mut self, host: usize) {
+        let policy = Policy { keep: Some(Duration::from_secs([1, 20, 60][self.dice.below(3)])), most: None };
         if self.hosts[host].agent.is_none() {
             return;
         }

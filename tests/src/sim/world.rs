@@ -111,6 +111,10 @@ pub enum Event {
         pid: i32,
     },
     Mends(Mend),
+    /// The trash of a host is looked through.
+    Sweeps {
+        host: usize,
+    },
     Fault(Fault),
     Operator,
     Heals,
@@ -130,6 +134,7 @@ pub enum End {
 pub enum Mend {
     Disk(usize),
     Line(usize),
+    Hang(usize),
     Link(usize, usize),
 }
 

@@ -1,9 +1,29 @@
-//! What an agent of the simulation sees of its host.
+//! What an agent's inventory and its watchers see of a modelled machine: as `inventory.rs`, `process.rs` and `watch.rs` of
+//! the agent have it.
 
-use super::*;
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use muster_agent::{
+    layout::Directory,
+    reconcile::{Answer, ProcessSeen, Seen, Unwilling},
+    restart::{Load, Stake, Word},
+};
+use muster_proto::{ClusterAssignment, HostAssignment, InstanceAssignment, Keeps, NodeId, Port, Role, Topology, Want};
+
+use super::{
+    host::{Agent, Held, Place, topology},
+    world::World,
+};
+
+/// Silence of a server after this is no wonder any more.
+const YOUNG: Duration = Duration::from_secs(10);
+
+/// What a server writes that does not stop.
+const GIVES_UP: &str = "Error trying to save the DB, can't exit.";
 
 impl World {
-    pub(super) fn look(&mut self, host: usize, agent: &mut Agent, assignment: &HostAssignment) -> BTreeMap<Port, Seen> {
+    /// Looks at every port of the assignment.
+    pub fn look(&mut self, host: usize, agent: &mut Agent, assignment: &HostAssignment) -> BTreeMap<Port, Seen> {
         let ports = assignment.by_port();
         for (port, (cluster, wanted)) in &ports {
             let ends = cluster.member(wanted.node_id).map(|member| [member.port.get(), member.bus_port]);
@@ -19,6 +39,14 @@ impl World {
                 }
             }
         }
+        for (port, (_, wanted)) in &ports {
+            let (now, patience) = (self.now, self.plan.stop_patience);
+            let place = agent.place(*port, now);
+            let since = place.process.as_ref().and_then(|held| held.stopping).map(|at| now - at);
+            if wanted.want == Want::Stopped && since.is_some_and(|since| since >= patience) {
+                place.unwilling.get_or_insert(now);
+            }
+        }
         let seen = |(port, (cluster, wanted)): (Port, (&ClusterAssignment, &InstanceAssignment))| {
             (port, self.seen(host, agent, port, cluster, wanted))
         };
@@ -26,7 +54,7 @@ impl World {
     }
 
     /// Of a server that was found again: what is written down, or else the assigned one.
-    pub(super) fn run(&self, host: usize, port: Port, wanted: &InstanceAssignment) -> u64 {
+    fn run(&self, host: usize, port: Port, wanted: &InstanceAssignment) -> u64 {
         self.hosts[host].disk.records.get(&port).map_or(wanted.run, |record| record.run)
     }
 
@@ -44,7 +72,7 @@ impl World {
         if self.hosts[host].children.iter().any(|(held, until)| *held == port && *until > self.now) {
             return Found::Other(ProcessSeen::Unknown("is held by a child of the server that took it".into()));
         }
-        let is_stranger = |server: &&crate::sim::redis::Server| {
+        let is_stranger = |server: &&super::redis::Server| {
             Some(server.home) == home || ends.contains(&server.port) || ends.contains(&server.bus)
         };
         match here().find(is_stranger) {
@@ -53,7 +81,7 @@ impl World {
         }
     }
 
-    pub(super) fn seen(
+    fn seen(
         &self,
         host: usize,
         agent: &Agent,
@@ -72,12 +100,12 @@ impl World {
             (None, None) => ProcessSeen::None,
         };
         let directory = match self.hosts[host].disk.places.get(&port) {
-            Some(directory) => Place_::Stamped(directory.stamp.clone()),
-            None => Place_::Free,
+            Some(directory) => Directory::Stamped(directory.stamp.clone()),
+            None => Directory::Free,
         };
         let mut past = place.past.clone();
         let stake = match (&process, &directory) {
-            (ProcessSeen::None, Place_::Stamped(_)) => {
+            (ProcessSeen::None, Directory::Stamped(_)) => {
                 past.urged |= self.is_newer(host, wanted);
                 self.stake(host, agent, cluster, wanted)
             }
@@ -100,17 +128,17 @@ impl World {
             past,
             stake,
             failed: place.failed.clone(),
+            silent: self.now - place.view.as_ref().map_or(place.met, |(_, at)| *at),
+            unwilling: place.unwilling.map(|at| Unwilling { words: GIVES_UP.into(), asked: self.now - at }),
             saving: false,
             applied: None,
             outside: None,
-            silent: Duration::MAX,
-            unwilling: None,
-            granted: self.granted(agent, port),
+            granted: self.granted(host, agent, port),
             trashed: self.trashed(host, cluster, wanted),
         }
     }
 
-    pub(super) fn answers(&self, place: &Place) -> Answer {
+    fn answers(&self, place: &Place) -> Answer {
         let frozen = place.process.as_ref().and_then(|held| self.servers.get(&held.pid)).is_some_and(|it| it.frozen);
         match &place.answer {
             _ if frozen => Answer::Frozen('T'),
@@ -119,18 +147,12 @@ impl World {
         }
     }
 
-    pub(super) fn is_newer(&self, host: usize, wanted: &InstanceAssignment) -> bool {
+    fn is_newer(&self, host: usize, wanted: &InstanceAssignment) -> bool {
         let record = self.hosts[host].disk.records.get(&wanted.port);
         record.is_some_and(|record| record.is_before(wanted.node_id, wanted.run))
     }
 
-    pub(super) fn stake(
-        &self,
-        host: usize,
-        agent: &Agent,
-        cluster: &ClusterAssignment,
-        wanted: &InstanceAssignment,
-    ) -> Stake {
+    fn stake(&self, host: usize, agent: &Agent, cluster: &ClusterAssignment, wanted: &InstanceAssignment) -> Stake {
         let (id, keeps) = (wanted.node_id, Keeps::of(&cluster.settings));
         let directory = self.hosts[host].disk.places.get(&wanted.port);
         let written = directory.and_then(|directory| directory.nodes.topology().cloned());
@@ -204,4 +226,27 @@ impl World {
             self.pass_in(host, Duration::from_millis(1));
         }
     }
+}
+
+/// Whose a process is.
+pub enum Found {
+    Nothing,
+    Ours(i32),
+    Other(ProcessSeen),
+}
+
+impl Found {
+    /// In words; nobody where the place is free.
+    pub fn who(&self) -> Option<String> {
+        match self {
+            Self::Nothing => None,
+            Self::Ours(pid) => Some(format!("pid {pid}")),
+            Self::Other(ProcessSeen::Foreign(who) | ProcessSeen::Unknown(who)) => Some(who.clone()),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+fn owns_slots(topology: &Topology, id: NodeId) -> bool {
+    topology.get(id).is_some_and(|node| matches!(&node.role, Role::Master { slots } if !slots.is_empty()))
 }
