@@ -42,7 +42,11 @@ async fn one(dir: InstanceDir, logins: Vec<Login>, keeps: Keeps, watched: Durati
     let bytes = bytes.unwrap_or(0);
     let instance = match said {
         Ok(said) => said,
-        Err(error) => wire::Appraised { error: error.to_string(), ..wire::Appraised::default() },
+        Err(error) => wire::Appraised {
+            error: error.to_string(),
+            runs: !matches!(error, TalkError::Absent),
+            ..wire::Appraised::default()
+        },
     };
     let errors: Vec<_> = uncounted.into_iter().chain([instance.error.clone()]).filter(|it| !it.is_empty()).collect();
     wire::Appraised { port, path, bytes, error: errors.join("; "), ..instance }
@@ -82,6 +86,7 @@ async fn ask(
         }
         .into(),
         keeps: kept(keeps, running("appendonly") == "yes", !running("save").is_empty()).into(),
+        runs: true,
         ..wire::Appraised::default()
     })
 }

@@ -431,7 +431,9 @@ impl Case<'_> {
     fn alive(&self, pid: i32) -> Verdict {
         match &self.seen.answer {
             Answer::View(_) => self.adjusted(pid),
-            Answer::Loading => Verdict::wait(InstanceState::Starting, "loading its data set"),
+            Answer::Loading => {
+                Verdict::wait(InstanceState::Starting, "loading its data set").called(Condition::Loading)
+            }
             Answer::Silent(why) => Verdict::wait(InstanceState::Starting, format!("does not answer: {why}")),
             Answer::Hung(why) => {
                 let why = format!("pid {pid} lives, is left alone, and does not answer: {why}");

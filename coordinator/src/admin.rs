@@ -72,11 +72,6 @@ impl Admin {
         Ok(wire::Cluster { rotation, roll, rebuild: rebuild.unwrap_or_default(), protection, ..cluster })
     }
 
-    fn audit_operation(&self, visit: &Visit, action: &str, operation: Option<&wire::Operation>) -> Result<(), Failure> {
-        let detail = operation.map(|operation| format!("operation {}, cluster {}", operation.id, operation.cluster));
-        self.shared.audit(visit, action, &detail.unwrap_or_default())
-    }
-
     fn status(&self, name: &str) -> Result<wire::GetStatusResponse, Failure> {
         let record = self.shared.cluster(name)?;
         let state = self.state_of(&record)?;
@@ -178,8 +173,7 @@ impl admin_server::Admin for Admin {
         request: Request<wire::PauseOperationRequest>,
     ) -> Answer<wire::PauseOperationResponse> {
         let visit = visit(&request)?;
-        let operation = Some(operations::pause(&self.shared, &request.into_inner().id)?);
-        self.audit_operation(&visit, "Admin/PauseOperation", operation.as_ref())?;
+        let operation = Some(operations::pause(&self.shared, &visit, &request.into_inner().id)?);
         Ok(Response::new(wire::PauseOperationResponse { operation }))
     }
 
@@ -188,8 +182,7 @@ impl admin_server::Admin for Admin {
         request: Request<wire::ResumeOperationRequest>,
     ) -> Answer<wire::ResumeOperationResponse> {
         let visit = visit(&request)?;
-        let operation = Some(operations::resume(&self.shared, &request.into_inner().id)?);
-        self.audit_operation(&visit, "Admin/ResumeOperation", operation.as_ref())?;
+        let operation = Some(operations::resume(&self.shared, &visit, &request.into_inner().id)?);
         Ok(Response::new(wire::ResumeOperationResponse { operation }))
     }
 
@@ -198,8 +191,7 @@ impl admin_server::Admin for Admin {
         request: Request<wire::CancelOperationRequest>,
     ) -> Answer<wire::CancelOperationResponse> {
         let visit = visit(&request)?;
-        let operation = Some(operations::cancel(&self.shared, &request.into_inner().id)?);
-        self.audit_operation(&visit, "Admin/CancelOperation", operation.as_ref())?;
+        let operation = Some(operations::cancel(&self.shared, &visit, &request.into_inner().id)?);
         Ok(Response::new(wire::CancelOperationResponse { operation }))
     }
 

@@ -20,7 +20,8 @@ use muster_proto::{
 use crate::blueprint::Blueprint;
 
 pub use changes::changes;
-pub use findings::{findings, keeps_less, writes};
+pub use fence::fence_live;
+pub use findings::{findings, keeps_less, may_be_written, writes};
 pub use returns::{incomplete, placement};
 
 /// What the instances of each host hold, or why that is not known.

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use muster_proto::{
-    HostName, InstanceState, InstanceStatus, Member, NodeId, NodeView, Role, SLOTS, Sha256, Topology, view,
+    Condition, HostName, InstanceState, InstanceStatus, Member, NodeId, NodeView, Role, SLOTS, Sha256, Topology, view,
 };
 
 use crate::blueprint::Blueprint;
@@ -112,6 +112,13 @@ pub struct Heard {
     pub instances: BTreeMap<NodeId, InstanceStatus>,
     /// Hosts that nothing current is known of, and why.
     pub silent: BTreeMap<HostName, String>,
+}
+
+impl Heard {
+    /// Somebody loads his data set or writes it out, and gets on with it: that takes as long as it takes.
+    pub fn works(&self) -> bool {
+        self.instances.values().any(|status| status.account.condition.is_some_and(Condition::is_work))
+    }
 }
 
 /// Judges one instance: why it is not there yet, and whether it is stuck.

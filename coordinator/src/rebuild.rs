@@ -281,6 +281,18 @@ impl ClusterRecord {
         self.blueprint.hosts().into_iter().chain(left).chain(next).collect()
     }
 
+    /// Whether a host has instances of it, or will.
+    pub fn uses(&self, host: &HostName) -> bool {
+        let next = self.rebuild.as_ref().and_then(|rebuild| rebuild.next.as_ref());
+        let blueprints = next.map(|next| &next.blueprint).into_iter().chain([&self.blueprint]);
+        blueprints.into_iter().any(|blueprint| blueprint.members.iter().any(|member| member.host == *host))
+    }
+
+    /// What may still be in place elsewhere.
+    pub fn remnants_off(&self, host: &HostName) -> Vec<Remnant> {
+        self.remnants.iter().filter(|remnant| remnant.host != *host).cloned().collect()
+    }
+
     /// What may still be in place on a host, by port.
     pub fn remnants_on(&self, host: &HostName) -> BTreeMap<Port, Vec<Former>> {
         let mut ports = BTreeMap::<Port, Vec<Former>>::new();

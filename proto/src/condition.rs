@@ -29,10 +29,14 @@ pub enum Condition {
     Foreign,
     /// What holds its lock is not provably ours.
     Unrecognised,
+    /// It loads its data set.
+    Loading,
+    /// It is to stop, and makes progress with writing its data set out.
+    Saving,
 }
 
 impl Condition {
-    const ALL: [(Self, &'static str); 12] = [
+    const ALL: [(Self, &'static str); 14] = [
         (Self::Booting, "BOOTING"),
         (Self::Barred, "HOST_BARRED"),
         (Self::Backoff, "BACKOFF"),
@@ -45,6 +49,8 @@ impl Condition {
         (Self::Unscoped, "OUT_OF_SCOPE"),
         (Self::Foreign, "FOREIGN_PROCESS"),
         (Self::Unrecognised, "UNKNOWN_PROCESS"),
+        (Self::Loading, "LOADING"),
+        (Self::Saving, "SAVING"),
     ];
 
     /// The code.
@@ -54,7 +60,13 @@ impl Condition {
 
     /// Whether something is tried again by itself; otherwise it is only looked at again.
     pub fn is_tried(self) -> bool {
-        !matches!(self, Self::Frozen | Self::Silent | Self::Foreign | Self::Unrecognised | Self::Barred)
+        use Condition::{Barred, Foreign, Frozen, Silent, Unrecognised};
+        !matches!(self, Frozen | Silent | Foreign | Unrecognised | Barred) && !self.is_work()
+    }
+
+    /// Whether it gets on by itself with what takes as long as its data set is big.
+    pub fn is_work(self) -> bool {
+        matches!(self, Self::Loading | Self::Saving)
     }
 
     /// From the code; none for one that a newer agent knows.

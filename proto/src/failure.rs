@@ -72,7 +72,7 @@ reasons! {
     WouldNotServe = "WOULD_NOT_SERVE" => FailedPrecondition,
     /// What was typed is not the cluster's name.
     ConfirmMismatch = "CONFIRM_MISMATCH" => InvalidArgument,
-    /// Clients write to what would be set aside.
+    /// Clients write to what would be set aside, or may: that is not known.
     ClientsWrite = "CLIENTS_WRITE" => FailedPrecondition,
     /// Nothing is there that could be put back.
     NothingToUndo = "NOTHING_TO_UNDO" => FailedPrecondition,

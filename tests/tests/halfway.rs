@@ -286,6 +286,28 @@ fn a_host_that_dies_past_the_point_of_no_return_is_named_and_left_behind() {
     data.is_there(&again);
 }
 
+/// What is left behind on a host that is never to come back would hold its bus ports for ever.
+#[test]
+fn what_was_on_a_host_that_is_removed_is_awaited_no_longer() {
+    let hosts = [("server1", "7000-7002"), ("server2", "7000-7002"), ("server3", "7000-7002")];
+    let mut world = World::new(&hosts);
+    world.start();
+    world.bootstrap("orders");
+    world.agent("server3").kill();
+    for pid in world.redis_pids("server3") {
+        processes::signal(pid, Signal::SIGKILL);
+    }
+    world.until_host("server3", "unknown");
+    world.muster(&["rebuild", "orders", "--fence-missing", "server3", "--confirm", "orders"]).expect(0);
+    assert_eq!(lives::standing(&world, "orders").quarantined.len(), 3);
+    world.muster(&["host", "remove", "server3", "--confirm", "server3"]).expect(0);
+    assert_eq!(lives::standing(&world, "orders").quarantined, Vec::<String>::new());
+    let audit = world.muster(&["audit", "--verify"]).expect(0);
+    says(&audit, &["Trust/RemoveHost"]);
+    // In use is another matter.
+    says(&world.muster(&["host", "remove", "server2", "--confirm", "server2"]).expect(1), &["orders"]);
+}
+
 #[test]
 fn one_operation_at_a_time_has_the_cluster() {
     let world = World::up_with(&SEED, PATIENT);

@@ -111,6 +111,7 @@ async fn a_real_server_is_appraised_while_a_client_writes() {
     assert_eq!(running.path, dir.path().display().to_string());
     assert_eq!((down.port, down.error.as_str(), down.keeps.as_str()), (7001, "no server runs there", ""));
     assert!(down.bytes > 8 && down.keys == 0);
+    assert!(running.runs && !down.runs, "nobody writes to what does not run");
     process.kill().unwrap();
     writing.await.unwrap();
     while process.reap().is_none() {

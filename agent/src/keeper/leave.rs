@@ -40,7 +40,13 @@ impl Keeper {
             let instance = self.inventory.instance(port);
             if wanted.want == Want::Stopped && since >= self.config.stop_patience && !seen.saving {
                 let dir = &instance.dir;
-                instance.unwilling.get_or_insert_with(|| (execute::last_words(dir), Instant::now()));
+                let (words, _) = instance.unwilling.get_or_insert_with(|| (execute::last_words(dir), Instant::now()));
+                if Unwilling::writes_first_log(words) {
+                    let now = execute::last_words(dir);
+                    if Unwilling::has_another_reason(&now) {
+                        *words = now;
+                    }
+                }
             }
             let unwilling = |(words, at): &(String, Instant)| Unwilling { words: words.clone(), asked: at.elapsed() };
             seen.unwilling = instance.unwilling.as_ref().map(unwilling);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use muster_proto::{InstanceState, Want};
+use muster_proto::{Condition, InstanceState, Want};
 
 use super::{Answer, Case, LOOK_AGAIN, ProcessSeen, Step, Unwilling, Verdict, stamp_of, unreadable};
 use crate::{
@@ -16,6 +16,21 @@ use crate::{
 const REPLICAS: Duration = Duration::from_secs(12);
 /// A server that does not stop is asked again so often: what hindered it may be gone.
 const AGAIN: Duration = Duration::from_secs(60);
+/// One that writes its first log stops when that is done, and has forgotten that it was asked ("Writing initial AOF,
+/// can't exit", `prepareForShutdown` in db.c before 7.0, `finishShutdown` in server.c from then on).
+const AFTER_FIRST_LOG: Duration = Duration::from_secs(2);
+
+impl Unwilling {
+    /// Whether it says that it writes its first append-only file, before which it does not stop.
+    pub fn writes_first_log(words: &str) -> bool {
+        words.to_lowercase().contains("initial aof")
+    }
+
+    /// Whether other words than those of its first append-only file say that it does not stop.
+    pub fn has_another_reason(words: &str) -> bool {
+        words.to_lowercase().contains("can't exit") && !Self::writes_first_log(words)
+    }
+}
 
 impl Case<'_> {
     /// The former life in whose directory we look; none where the assigned one is there, or something else.
@@ -132,7 +147,7 @@ impl Case<'_> {
             // Killed now, it would lose what it is about to keep.
             Some(since) if since >= self.rules.stop_patience && self.seen.saving => {
                 let why = "its patience is over, and it still saves its data set: waiting for that";
-                Verdict::wait(InstanceState::Stopping, why).at(self.now + LOOK_AGAIN)
+                Verdict::wait(InstanceState::Stopping, why).called(Condition::Saving).at(self.now + LOOK_AGAIN)
             }
             Some(since) if since >= self.rules.stop_patience && since < REPLICAS && self.answers() => {
                 let why = "its patience is over, and it waits for its replicas to have everything: waiting for that";
@@ -173,6 +188,14 @@ impl Case<'_> {
         else {
             return Verdict::blocked("it does not stop").at(self.now + LOOK_AGAIN);
         };
+        if Unwilling::writes_first_log(words) {
+            let why = format!("pid {pid} writes its first append-only file, and stops after that");
+            let verdict = Verdict::wait(InstanceState::Stopping, why).called(Condition::Saving);
+            return match AFTER_FIRST_LOG.checked_sub(*asked).filter(|left| !left.is_zero()) {
+                Some(left) => verdict.at(self.now + left),
+                None => Verdict { step: Some(Step::Stop), ..verdict },
+            };
+        }
         let why = format!(
             "pid {pid} does not stop: {words}; free its disk, it is asked again every {} s; or, if what it holds in \
              memory may be lost: redis-cli -s {} shutdown nosave",

@@ -199,7 +199,7 @@ fn a_server_out_of_its_scope_runs_and_is_said_to_be_so() {
     assert_eq!((running.state, running.reason.as_str(), &running.step), (InstanceState::Running, "no D-Bus", &None));
     assert!(running.converged(), "what was assigned is so: limits are no reason to hold up a rotation");
     let loading = outside(Answer::Loading);
-    assert_eq!((loading.condition, loading.reason.as_str()), (None, "loading its data set"));
+    assert_eq!((loading.condition, loading.reason.as_str()), (Some(Condition::Loading), "loading its data set"));
 }
 
 /// Worlds that differ only in the answer, and are judged alike, share a line; those that something is beside stand

@@ -14,8 +14,9 @@ use super::roll;
 use crate::{
     credentials,
     formation::Goal,
+    gate::Visit,
     keeper::{Said, Shared},
-    ledger::{ClusterRecord, EventRecord, OpState, OperationRecord, Write},
+    ledger::{ClusterRecord, EventRecord, LedgerError, OpState, OperationRecord, Write},
     rolling::HandedOver,
     safeguard::store_failed,
 };
@@ -67,35 +68,54 @@ pub async fn watch(
     }
 }
 
+/// Writes into a change who has made it, so that neither is there without the other.
+pub type Sign<'a> = &'a dyn Fn(&Write) -> Result<(), LedgerError>;
+
+fn signature<'a>(
+    visit: &'a Visit,
+    action: &'a str,
+    operation: &OperationRecord,
+) -> impl Fn(&Write) -> Result<(), LedgerError> + use<'a> {
+    let detail = format!("operation {}, cluster {}", operation.id, operation.cluster);
+    move |write| write.audit(&visit.caller, &visit.from, action, &detail)
+}
+
 /// Stops taking steps.
-pub fn pause(shared: &Shared, id: &str) -> Result<wire::Operation, Failure> {
-    turn(shared, id, OpState::Paused, "paused; what hosts were told they still do, and nothing more is begun")
+pub fn pause(shared: &Shared, visit: &Visit, id: &str) -> Result<wire::Operation, Failure> {
+    turn(
+        shared,
+        (visit, "Admin/PauseOperation"),
+        id,
+        OpState::Paused,
+        "paused; what hosts were told they still do, and nothing more is begun",
+    )
 }
 
 /// Goes on.
-pub fn resume(shared: &Shared, id: &str) -> Result<wire::Operation, Failure> {
-    turn(shared, id, OpState::Running, "resumed")
+pub fn resume(shared: &Shared, visit: &Visit, id: &str) -> Result<wire::Operation, Failure> {
+    turn(shared, (visit, "Admin/ResumeOperation"), id, OpState::Running, "resumed")
 }
 
 /// Calls a bootstrap off, unless it has formed, or a rotation, unless the new is in use; ends a stop, start or restart
 /// where it is.
-pub fn cancel(shared: &Shared, id: &str) -> Result<wire::Operation, Failure> {
+pub fn cancel(shared: &Shared, visit: &Visit, id: &str) -> Result<wire::Operation, Failure> {
     let _sole = shared.decide();
     let operation = find(shared, id)?;
+    let sign: Sign = &signature(visit, "Admin/CancelOperation", &operation);
     let record = shared.ledger.cluster(&operation.cluster).map_err(store_failed)?;
     let rotates = |record: &&ClusterRecord| credentials::api::rotation_of(record, operation.id).is_some();
     if let Some(record) = record.as_ref().filter(rotates) {
-        credentials::api::cancel(shared, record)?;
+        credentials::api::cancel(shared, sign, record)?;
         return find(shared, id).map(|record| wire_operation(&record));
     }
     let rolled = record.as_ref().and_then(|record| Some((record, record.roll.as_ref()?)));
     if let Some((record, roll)) = rolled.filter(|(_, roll)| roll.operation == operation.id) {
-        roll::cancel(shared, record, roll)?;
+        roll::cancel(shared, sign, record, roll)?;
         return find(shared, id).map(|record| wire_operation(&record));
     }
     let rebuilt = record.as_ref().and_then(|record| Some((record, record.rebuild.as_ref()?)));
     if let Some((record, rebuild)) = rebuilt.filter(|(_, rebuild)| rebuild.operation == operation.id) {
-        super::rebuild::cancel(shared, record, rebuild)?;
+        super::rebuild::cancel(shared, sign, record, rebuild)?;
         return find(shared, id).map(|record| wire_operation(&record));
     }
     let record = record.filter(|record| record.operation == operation.id);
@@ -111,7 +131,10 @@ pub fn cancel(shared: &Shared, id: &str) -> Result<wire::Operation, Failure> {
     let next = ClusterRecord { goal: Goal::SetAside, ..record.clone() };
     let (state, message, count) = (OpState::Cancelling, "called off by an operator", (0, 0));
     let said = Said { operation: operation.id, state, phase: "CANCEL", message, count };
-    let change = |write: &Write| write.goal(&record.blueprint.cluster, Goal::SetAside);
+    let change = |write: &Write| {
+        sign(write)?;
+        write.goal(&record.blueprint.cluster, Goal::SetAside)
+    };
     shared.commit(&record, Some(next), &said, change).map_err(store_failed)?;
     find(shared, id).map(|record| wire_operation(&record))
 }
@@ -121,7 +144,13 @@ fn ended(operation: &OperationRecord) -> Failure {
     Failure::new(Reason::OperationEnded, message).hint(format!("muster op show {}", operation.id))
 }
 
-fn turn(shared: &Shared, id: &str, to: OpState, message: &str) -> Result<wire::Operation, Failure> {
+fn turn(
+    shared: &Shared,
+    (visit, action): (&Visit, &str),
+    id: &str,
+    to: OpState,
+    message: &str,
+) -> Result<wire::Operation, Failure> {
     let _sole = shared.decide();
     let operation = find(shared, id)?;
     if operation.state.ended() {
@@ -132,7 +161,11 @@ fn turn(shared: &Shared, id: &str, to: OpState, message: &str) -> Result<wire::O
         return Err(Failure::new(Reason::OperationBusy, message).hint(format!("muster op watch {}", operation.id)));
     }
     if operation.state != to {
-        let event = shared.ledger.write(|write| write.event(operation.id, to, &operation.phase, message, (0, 0)));
+        let sign = signature(visit, action, &operation);
+        let event = shared.ledger.write(|write| {
+            sign(write)?;
+            write.event(operation.id, to, &operation.phase, message, (0, 0))
+        });
         shared.events.send_replace(event.map_err(store_failed)?);
         shared.ring();
     }

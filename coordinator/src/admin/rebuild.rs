@@ -11,7 +11,7 @@ use muster_proto::{
 pub use begin::apply;
 pub use planned::plan;
 
-use super::roll;
+use super::{operations::Sign, roll};
 use crate::{
     credentials,
     keeper::{Said, Shared},
@@ -82,7 +82,7 @@ fn free(shared: &Shared, record: &ClusterRecord) -> Result<Option<OperationId>, 
 }
 
 /// Calls one off that has not moved anything: the cluster is brought back. For whoever decides.
-pub fn cancel(shared: &Shared, record: &ClusterRecord, rebuild: &Rebuild) -> Result<(), Failure> {
+pub fn cancel(shared: &Shared, sign: Sign, record: &ClusterRecord, rebuild: &Rebuild) -> Result<(), Failure> {
     let name = &record.blueprint.cluster;
     if rebuild.stage == Stage::Return {
         return Ok(());
@@ -106,6 +106,7 @@ pub fn cancel(shared: &Shared, record: &ClusterRecord, rebuild: &Rebuild) -> Res
     let kept = after.clone();
     shared
         .commit(record, Some(after), &said, |write| {
+            sign(write)?;
             write.duties(&kept)?;
             write.rebuild(&kept)
         })

@@ -13,7 +13,7 @@ use prost::Message as _;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::operations;
+use super::operations::{self, Sign};
 use crate::{
     blueprint::Blueprint,
     credentials::Stage,
@@ -243,7 +243,7 @@ fn begin(
 }
 
 /// Ends it where it is. For whoever decides.
-pub fn cancel(shared: &Shared, record: &ClusterRecord, roll: &Roll) -> Result<(), Failure> {
+pub fn cancel(shared: &Shared, sign: Sign, record: &ClusterRecord, roll: &Roll) -> Result<(), Failure> {
     let cluster = &record.blueprint.cluster;
     let turned = |(id, run): &(&NodeId, &u64)| match record.duties.get(id) {
         Some(duty) if roll.kind == Kind::Stop => duty.stopped,
@@ -261,6 +261,10 @@ pub fn cancel(shared: &Shared, record: &ClusterRecord, roll: &Roll) -> Result<()
     let said = Said { operation: roll.operation, state: OpState::Cancelled, phase: "CANCEL", message: &message, count };
     let after = ClusterRecord { roll: None, ..record.clone() };
     let ended = Roll { errand: None, ..roll.clone() };
-    shared.commit(record, Some(after), &said, |write| write.roll_ended(&ended)).map_err(store_failed)?;
+    let change = |write: &Write| {
+        sign(write)?;
+        write.roll_ended(&ended)
+    };
+    shared.commit(record, Some(after), &said, change).map_err(store_failed)?;
     Ok(())
 }

@@ -38,7 +38,9 @@ pub async fn run(context: &mut Context, command: HostCommand) -> Result<Verdict,
         HostCommand::Remove { host, confirm } => {
             let meaning = format!(
                 "All that is known of {host} is forgotten, its identity too. It is refused while the host has \
-                 instances.\nTo come back it has to be enrolled like a new one: muster token create --host {host}"
+                 instances.\nWhat a rebuild has left behind on it is awaited no longer, and its bus ports are free for \
+                 others: nothing of it may run any more.\nTo come back it has to be enrolled like a new one: muster \
+                 token create --host {host}"
             );
             confirmed(context, host.as_str(), confirm, &meaning, &format!("muster host remove {host}")).await?;
             let mut trust = context.trust().await?;

@@ -20,7 +20,7 @@ use super::{
     step::{Step, line, step},
 };
 use crate::{
-    admin::roll,
+    admin::{operations::Sign, roll},
     caller::Caller,
     keeper::{Said, Shared},
     ledger::{ClusterRecord, LedgerError, OpState, OperationRecord, Write, unix_ms},
@@ -137,14 +137,14 @@ pub fn finish(
 }
 
 /// Calls the rotation of a cluster off. For whoever decides.
-pub fn cancel(shared: &Shared, record: &ClusterRecord) -> Result<(), Failure> {
+pub fn cancel(shared: &Shared, sign: Sign, record: &ClusterRecord) -> Result<(), Failure> {
     let name = &record.blueprint.cluster;
     let credentials = record.credentials.as_ref();
     let Some((credentials, rotation)) = credentials.and_then(|found| Some((found, found.rotation?))) else {
         return Ok(());
     };
     match step(name, credentials, Event::Cancel) {
-        Ok(next) => take(shared, record, rotation.operation, next, |_| Ok(())),
+        Ok(next) => take(shared, record, rotation.operation, next, sign),
         Err(Next::TooLate) => {
             let what = rotation.kind.what();
             let message = format!("the new {what} of cluster {name} are in use; the rotation only goes forward");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use muster_proto::{HostName, Member, ports::DEFAULT_BUS_OFFSET, wire};
+use muster_proto::{ClusterName, HostName, Member, ports::DEFAULT_BUS_OFFSET, wire};
 
 use super::{Question, appraised, without, words::runs};
 use crate::{finding::Finding, placement::text::list};
@@ -51,15 +51,17 @@ fn missing(of: &Question) -> Option<Finding> {
 
 /// Fencing is for those that cannot be stopped; a live one only has to be told.
 fn live(host: &HostName, of: &Question) -> Option<Finding> {
-    let cluster = &of.blueprint.cluster;
-    (!of.away.contains_key(host)).then(|| {
-        Finding::fatal("FENCE_LIVE", "--fence-missing", format!("{host} is there: what runs on it can be stopped"))
-            .on(host)
-            .cure(format!(
-                "leave out --fence-missing {host}; to go on without that host: muster rebuild {cluster} --file SPEC, \
-                 with a spec that does not name it"
-            ))
-    })
+    (!of.away.contains_key(host)).then(|| fence_live(host, &of.blueprint.cluster))
+}
+
+/// Says of a host that is there that it need not be fenced.
+pub fn fence_live(host: &HostName, cluster: &ClusterName) -> Finding {
+    Finding::fatal("FENCE_LIVE", "--fence-missing", format!("{host} is there: what runs on it can be stopped"))
+        .on(host)
+        .cure(format!(
+            "leave out --fence-missing {host}; to go on without that host: muster rebuild {cluster} --file SPEC, with \
+             a spec that does not name it"
+        ))
 }
 
 fn wanted(host: &HostName, of: &Question) -> Option<Finding> {

@@ -73,26 +73,56 @@ fn keeps_nothing(of: &Question) -> Option<Finding> {
     Some(Finding::warning("KEEPS_NOTHING", "data", message).cure(cure))
 }
 
-/// One for each host and reason. Hosts that are not there are named elsewhere.
-fn not_appraised(of: &Question) -> Vec<Finding> {
-    let mut reasons: BTreeMap<(&HostName, String), Vec<Port>> = BTreeMap::new();
-    let here = |member: &&Member| !of.fenced.contains(&member.host) && !of.away.contains_key(&member.host);
-    for member in of.blueprint.members.iter().filter(here) {
-        let why = match appraised(member, of.appraisals) {
-            Err(why) => why,
-            Ok(found) if !found.error.is_empty() => found.error.clone(),
+/// Instances that are not known of what they hold, by host and reason; and whether one of them may be written to. Hosts
+/// in `without` are named elsewhere.
+fn unknown<'a>(
+    blueprint: &'a Blueprint,
+    appraisals: &Appraisals,
+    without: impl Fn(&HostName) -> bool,
+) -> BTreeMap<(&'a HostName, String), (Vec<Port>, bool)> {
+    let mut reasons: BTreeMap<(&HostName, String), (Vec<Port>, bool)> = BTreeMap::new();
+    for member in blueprint.members.iter().filter(|member| !without(&member.host)) {
+        let (why, runs) = match appraised(member, appraisals) {
+            Err(why) => (why, true),
+            Ok(found) if !found.error.is_empty() => (found.error.clone(), found.runs),
             Ok(_) => continue,
         };
-        reasons.entry((&member.host, why)).or_default().push(member.port);
+        let (ports, may_run) = reasons.entry((&member.host, why)).or_default();
+        ports.push(member.port);
+        *may_run |= runs;
     }
-    let finding = |((host, why), ports): ((&HostName, String), Vec<Port>)| {
-        let ports = words::runs(ports);
+    reasons
+}
+
+/// Who may be written to, as a sentence: he cannot be asked.
+pub fn may_be_written(
+    blueprint: &Blueprint,
+    appraisals: &Appraisals,
+    without: impl Fn(&HostName) -> bool,
+) -> Option<String> {
+    let mut found = unknown(blueprint, appraisals, without).into_iter().filter(|(_, (_, runs))| *runs);
+    let ((host, why), (ports, _)) = found.next()?;
+    Some(format!("whether clients write to {host} ({}) is not known: {why}", words::runs(ports)))
+}
+
+/// One for each host and reason.
+fn not_appraised(of: &Question) -> Vec<Finding> {
+    let without = |host: &HostName| of.fenced.contains(host) || of.away.contains_key(host);
+    let cluster = &of.blueprint.cluster;
+    let finding = |((host, why), (ports, runs)): ((&HostName, String), (Vec<Port>, bool))| {
+        let (ports, look) = (words::runs(ports), format!("muster status {cluster}"));
+        let subject = format!("ports {ports}");
         let message = format!("what {host} ({ports}) holds, and whether clients write to it, is not known: {why}");
-        Finding::warning("NOT_APPRAISED", format!("ports {ports}"), message)
-            .on(host)
-            .cure(format!("muster status {}", of.blueprint.cluster))
+        let finding = if runs && !of.even_if_serving {
+            let undo = if of.undo.is_some() { " --undo" } else { "" };
+            let cure = format!("{look}; or say that you mean it: muster rebuild {cluster}{undo} --even-if-serving");
+            Finding::fatal("NOT_APPRAISED", subject, message).cure(cure)
+        } else {
+            Finding::warning("NOT_APPRAISED", subject, message).cure(look)
+        };
+        finding.on(host)
     };
-    reasons.into_iter().map(finding).collect()
+    unknown(of.blueprint, of.appraisals, without).into_iter().map(finding).collect()
 }
 
 /// What an instance holds now that would not come back as it would have when the plan was made, or that was not there

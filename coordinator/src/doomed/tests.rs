@@ -51,6 +51,7 @@ fn world() -> World {
             last_save_unix_ms: 1_700_000_000_000,
             role: wire::Member::from(member).role,
             keeps: "append-only file".into(),
+            runs: true,
             ..Default::default()
         };
         let appraisal = appraisals.entry(member.host.clone()).or_insert_with(|| Ok(wire::Appraisal::default()));
@@ -229,22 +230,48 @@ fn an_undo_that_would_come_back_empty_is_said_before() {
 
 #[test]
 fn what_is_not_known_is_said_with_its_reason() {
+    let unknown = |world: &mut World| {
+        world.at(7000).error = "it does not run".into();
+        world.at(7001).error = "it does not run".into();
+        (world.at(7000).runs, world.at(7001).runs) = (false, false);
+        world.appraisals.insert(host(2), Err("no answer within 11 s".into()));
+        world.appraisals.insert(host(3), Ok(wire::Appraisal::default()));
+    };
     check(
-        |world| {
-            world.at(7000).error = "it does not run".into();
-            world.at(7001).error = "it does not run".into();
-            world.appraisals.insert(host(2), Err("no answer within 11 s".into()));
-            world.appraisals.insert(host(3), Ok(wire::Appraisal::default()));
-        },
+        unknown,
         expect![[r#"
+            Fatal NOT_APPRAISED server2 [ports 7002-7003]: what server2 (7002-7003) holds, and whether clients write to it, is not known: no answer within 11 s
+                muster status orders; or say that you mean it: muster rebuild orders --even-if-serving
+            Fatal NOT_APPRAISED server3 [ports 7004-7005]: what server3 (7004-7005) holds, and whether clients write to it, is not known: its agent knows of no instance there
+                muster status orders; or say that you mean it: muster rebuild orders --even-if-serving
             Warning NOT_APPRAISED server1 [ports 7000-7001]: what server1 (7000-7001) holds, and whether clients write to it, is not known: it does not run
-                muster status orders
-            Warning NOT_APPRAISED server2 [ports 7002-7003]: what server2 (7002-7003) holds, and whether clients write to it, is not known: no answer within 11 s
-                muster status orders
-            Warning NOT_APPRAISED server3 [ports 7004-7005]: what server3 (7004-7005) holds, and whether clients write to it, is not known: its agent knows of no instance there
                 muster status orders
         "#]],
     );
+    let meant = |world: &mut World| {
+        unknown(world);
+        world.even_if_serving = true;
+    };
+    check(
+        meant,
+        expect![[r#"
+        Warning NOT_APPRAISED server1 [ports 7000-7001]: what server1 (7000-7001) holds, and whether clients write to it, is not known: it does not run
+            muster status orders
+        Warning NOT_APPRAISED server2 [ports 7002-7003]: what server2 (7002-7003) holds, and whether clients write to it, is not known: no answer within 11 s
+            muster status orders
+        Warning NOT_APPRAISED server3 [ports 7004-7005]: what server3 (7004-7005) holds, and whether clients write to it, is not known: its agent knows of no instance there
+            muster status orders
+    "#]],
+    );
+    let mut world = world();
+    unknown(&mut world);
+    let said = |without: usize| {
+        may_be_written(&world.blueprint, &world.appraisals, |host| *host == super::tests::host(without))
+    };
+    expect!["whether clients write to server2 (7002-7003) is not known: no answer within 11 s"]
+        .assert_eq(&said(1).unwrap());
+    expect!["whether clients write to server3 (7004-7005) is not known: its agent knows of no instance there"]
+        .assert_eq(&said(2).unwrap());
 }
 
 #[test]

@@ -76,7 +76,7 @@ pub fn revoke(
     Ok(wire::RevokeHostResponse { trust: Some(trust) })
 }
 
-/// Forgets a host that has no instances.
+/// Forgets a host that has no instances. What was left behind on it is awaited no longer.
 pub fn remove(shared: &Shared, visit: &Visit, name: &str) -> Result<wire::RemoveHostResponse, Failure> {
     let _sole = shared.decide();
     let host = name.parse().map_err(|_| unknown_host(name))?;
@@ -84,7 +84,7 @@ pub fn remove(shared: &Shared, visit: &Visit, name: &str) -> Result<wire::Remove
         return Err(unknown_host(name));
     }
     let clusters = shared.ledger.clusters().map_err(store_failed)?;
-    if let Some(cluster) = clusters.iter().find(|cluster| cluster.blueprint.hosts().contains(&host)) {
+    if let Some(cluster) = clusters.iter().find(|cluster| cluster.uses(&host)) {
         let message = format!("host {host} has instances of cluster {}", cluster.blueprint.cluster);
         return Err(Failure::new(Reason::HostInUse, message)
             .hint(format!("to cut it off without forgetting it: muster host revoke {host}")));
@@ -92,6 +92,9 @@ pub fn remove(shared: &Shared, visit: &Visit, name: &str) -> Result<wire::Remove
     shared.take_two(visit, &format!("remove host {host}"))?;
     let written = shared.ledger.write(|write| {
         write.forget_host(&host)?;
+        for record in clusters.iter().filter(|record| record.hosts().contains(&host)) {
+            write.remnants(&record.blueprint.cluster, &record.remnants_off(&host))?;
+        }
         write.audit(&visit.caller, &visit.from, "Trust/RemoveHost", host.as_str())?;
         Ok::<_, LedgerError>(())
     });

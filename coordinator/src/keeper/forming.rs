@@ -19,6 +19,9 @@ impl Keeper {
         let done = total.saturating_sub(phase.unsettled().len());
         let drive = self.drives.entry(operation.id).or_insert_with(|| Drive::new(phase.word(), done));
         drive.enter(&self.shared, operation.id, phase.word(), done)?;
+        if heard.works() {
+            drive.works();
+        }
         if phase != Phase::Prove {
             drive.proof = None;
             drive.unproved = None;

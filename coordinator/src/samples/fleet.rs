@@ -17,6 +17,7 @@ use crate::{
     config::Config,
     credentials::{Authority, Credentials},
     formation::Goal,
+    gate::Visit,
     inventory::Session,
     keeper::Shared,
     ledger::{ClusterRecord, Ledger, OperationRecord},
@@ -33,6 +34,11 @@ pub struct Fleet {
 
 pub fn owner() -> Caller {
     Caller::Owner { uid: 0 }
+}
+
+/// The owner, who calls.
+pub fn visit() -> Visit {
+    Visit { caller: owner(), from: "unix socket".into(), certificate_ms: None }
 }
 
 /// A formed cluster of that spec, whoever its hosts are, with passwords from the kernel.

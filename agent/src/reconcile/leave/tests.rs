@@ -145,6 +145,26 @@ fn a_wipe_that_failed_is_asked_for_again_in_its_time_and_says_why_all_along() {
     }
 }
 
+/// It has forgotten that it was asked, and stops when its log is there and it is asked again.
+#[test]
+fn a_server_that_writes_its_first_log_is_asked_again_soon_and_needs_nobody() {
+    let judge = |words: &str, asked: Duration| {
+        let world = world(Want::Stopped, true, "latched", "does not stop");
+        let unwilling = Some(Unwilling { words: words.to_owned(), asked });
+        let answer = Answer::View(Box::new(view()));
+        world.judge_seen(Seen { answer, unwilling, ..world.seen() }, &rules())
+    };
+    let words = "Writing initial AOF, can't exit.";
+    let waits = judge(words, Duration::from_millis(500));
+    assert_eq!((waits.state, step(&waits)), (InstanceState::Stopping, "-"));
+    assert_eq!((waits.condition, waits.wake), (Some(Condition::Saving), Some(NOW + Duration::from_millis(1500))));
+    assert_eq!(waits.reason, "pid 4711 writes its first append-only file, and stops after that");
+    assert_eq!(step(&judge(words, Duration::from_secs(2))), "STOP");
+    assert!(!Unwilling::has_another_reason(words));
+    assert!(Unwilling::has_another_reason("Error trying to save the DB, can't exit."));
+    assert!(!Unwilling::has_another_reason("Background AOF rewrite finished successfully"));
+}
+
 /// Its last save has failed: what it holds is nowhere else.
 #[test]
 fn a_server_that_still_answers_is_not_killed_where_nothing_is_to_run() {

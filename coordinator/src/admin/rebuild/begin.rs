@@ -104,7 +104,7 @@ impl Approval<'_> {
     fn is_fit(&self) -> Result<(), Failure> {
         if let Some(finding) = plan::refused(self.plan) {
             let reason = match finding.code.as_str() {
-                "CLIENTS_WRITE" => Reason::ClientsWrite,
+                "CLIENTS_WRITE" | "NOT_APPRAISED" => Reason::ClientsWrite,
                 "TRASH_INCOMPLETE" => Reason::NothingToUndo,
                 _ => Reason::PreflightFailed,
             };
@@ -120,13 +120,16 @@ impl Approval<'_> {
     /// What the directories hold may be worth more, or less, than it was when the plan was made.
     async fn looked_at_again(&self, shared: &Arc<Shared>, record: &ClusterRecord) -> Result<(), Failure> {
         let now = shared.appraise(&record.blueprint).await;
-        if !self.rebuild.even_if_serving
-            && let Some(writes) = doomed::writes(&record.blueprint, &now)
-        {
-            let name = &record.blueprint.cluster;
-            let message = format!("{writes}; nothing was changed");
-            return Err(Failure::new(Reason::ClientsWrite, message)
-                .hint(format!("stop the writers, or say that you mean it: muster rebuild {name} --even-if-serving")));
+        let (is_meant, command) = (self.rebuild.even_if_serving, self.command());
+        if let Some(writes) = doomed::writes(&record.blueprint, &now).filter(|_| !is_meant) {
+            return Err(Failure::new(Reason::ClientsWrite, format!("{writes}; nothing was changed"))
+                .hint(format!("stop the writers, or say that you mean it: {command} --even-if-serving")));
+        }
+        let fenced = self.fenced()?;
+        let unknown = doomed::may_be_written(&record.blueprint, &now, |host| fenced.contains(host));
+        if let Some(unknown) = unknown.filter(|_| !is_meant) {
+            return Err(Failure::new(Reason::ClientsWrite, format!("{unknown}; nothing was changed"))
+                .hint(format!("plan again: {command}; or say that you mean it: {command} --even-if-serving")));
         }
         if self.rebuild.undo {
             self.is_still_there(shared, record).await?;

@@ -47,7 +47,9 @@ pub async fn plan(shared: &Arc<Shared>, request: wire::PlanRebuildRequest) -> Re
     let fenced = fenced(shared, &request)?;
     let draft = match request.undo {
         true => undone(shared, &record, &request)?,
-        false => drafted(shared, &record, &request, &fenced)?,
+        // What is left without the hosts may not do; where they need not be left out, that is the word.
+        false => drafted(shared, &record, &request, &fenced)
+            .map_err(|refusal| needless(shared, &record, &fenced).unwrap_or(refusal))?,
     };
     let began = Instant::now();
     let heard = shared.inventory().heard(&record.blueprint, &shared.bars().map_err(store_failed)?);
@@ -115,6 +117,14 @@ fn fenced(shared: &Shared, request: &wire::PlanRebuildRequest) -> Result<BTreeSe
         Ok(host)
     };
     request.fence_missing.iter().map(read).collect()
+}
+
+/// Says of a fenced host that it is there, if one is.
+fn needless(shared: &Shared, record: &ClusterRecord, fenced: &BTreeSet<HostName>) -> Option<Failure> {
+    let bars = shared.bars().ok()?;
+    let host = fenced.iter().find(|host| shared.inventory().away(host, &bars).is_none())?;
+    let finding = doomed::fence_live(host, &record.blueprint.cluster);
+    Some(Failure::new(Reason::PreflightFailed, format!("{}; nothing was changed", finding.message)).hint(finding.cure))
 }
 
 /// The life that was set aside last, as it was.

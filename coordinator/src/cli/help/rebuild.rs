@@ -71,11 +71,11 @@ HOW SERVERS STOP, AND WHAT CLIENTS SEE:
 
 WHAT IS REFUSED:
   A cluster that is protected (muster protect).
-  A cluster to which clients write; readers are no obstacle. --even-if-serving
-  overrules it, of an undo too. What they write until their server stops is kept
-  as KEEPS says; who tries again then writes into another cluster, and the two are
-  never merged. A server that does not answer cannot say whether it is written to:
-  NOT_APPRAISED warns of it.
+  A cluster to which clients write; readers are no obstacle. So is one of which a
+  server runs and does not answer, so that nobody knows (NOT_APPRAISED).
+  --even-if-serving overrules both, of an undo too. What they write until their
+  server stops is kept as KEEPS says; who tries again then writes into another
+  cluster, and the two are never merged.
   A cluster with a host that is away. --fence-missing HOST leaves it out; that is
   for hosts that are gone, and one that answers is refused (FENCE_LIVE).
 
@@ -83,7 +83,9 @@ HOSTS THAT ARE AWAY:
   The new life gets other bus ports: 11000 above the client ports (or 12000, 9000)
   instead of 10000. Open them in the firewall; preflight dials them. A server that
   still runs on the host then finds nobody, and takes no write any more once its
-  node timeout has passed; what it took until then is in its directory alone.
+  node timeout has passed; one that is started there by hand, no more than its
+  node timeout and some 1 s after its start. What they took until then is in their
+  directories alone.
   Hosts that together have most of the masters go on as a cluster of their own
   (ISLAND_SERVES): power them off first. Servers before 7.0 cannot have other bus
   ports, and with them it is refused.

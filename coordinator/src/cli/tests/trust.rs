@@ -232,6 +232,7 @@ async fn what_cannot_be_taken_back_wants_the_name_typed() {
             host server1 is forgotten
             --- stderr
             All that is known of server1 is forgotten, its identity too. It is refused while the host has instances.
+            What a rebuild has left behind on it is awaited no longer, and its bus ports are free for others: nothing of it may run any more.
             To come back it has to be enrolled like a new one: muster token create --host server1
             Type server1 to go on: --- exit 0
         "#]],

@@ -8,7 +8,7 @@ use crate::{
     credentials::{Kind, Stage, api, tests::spec},
     samples::{
         blueprint,
-        fleet::{Fleet, formed, owner},
+        fleet::{Fleet, formed, owner, visit},
         report,
     },
 };
@@ -176,19 +176,19 @@ fn paused_it_stands_still_and_resumed_it_says_again_what_it_waits_for() {
     let fleet = fleet();
     let id = rotate(&fleet, false);
     let mut keeper = Keeper::new(fleet.shared.clone());
-    admin::operations::pause(&fleet.shared, &id).unwrap();
+    admin::operations::pause(&fleet.shared, &visit(), &id).unwrap();
     fleet.all_follow();
     keeper.pass().unwrap();
     assert_eq!(stage(&fleet), Some(Stage::Add));
-    admin::operations::resume(&fleet.shared, &id).unwrap();
+    admin::operations::resume(&fleet.shared, &visit(), &id).unwrap();
     for _ in 0..2 {
         fleet.all_follow();
         keeper.pass().unwrap();
     }
     assert_eq!(stage(&fleet), Some(Stage::Overlap));
-    admin::operations::pause(&fleet.shared, &id).unwrap();
+    admin::operations::pause(&fleet.shared, &visit(), &id).unwrap();
     assert!(finish(&fleet).unwrap_err().is(Reason::OperationBusy));
-    admin::operations::resume(&fleet.shared, &id).unwrap();
+    admin::operations::resume(&fleet.shared, &visit(), &id).unwrap();
     fleet.all_follow();
     keeper = Keeper::new(fleet.shared.clone());
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
@@ -211,8 +211,8 @@ fn called_off_before_the_switch_all_is_as_it_was_and_after_it_there_is_no_way_ba
         let busy = api::rotate(&fleet.shared, &owner(), "", again).unwrap_err();
         assert!(busy.is(Reason::RotationBusy) && busy.hint.unwrap().contains(&id));
         let mut keeper = Keeper::new(fleet.shared.clone());
-        admin::operations::cancel(&fleet.shared, &id).unwrap();
-        admin::operations::cancel(&fleet.shared, &id).unwrap();
+        admin::operations::cancel(&fleet.shared, &visit(), &id).unwrap();
+        admin::operations::cancel(&fleet.shared, &visit(), &id).unwrap();
         assert_eq!((stage(&fleet), fleet.operation(&id).state), (Some(Stage::Withdraw), OpState::Cancelling));
         assert!(finish(&fleet).unwrap_err().is(Reason::RotationBusy));
         keeper.pass().unwrap();
@@ -222,7 +222,7 @@ fn called_off_before_the_switch_all_is_as_it_was_and_after_it_there_is_no_way_ba
         assert_eq!(fleet.operation(&id).state, OpState::Cancelled);
         assert_eq!(fleet.record("orders").credentials.unwrap(), before);
         assert_eq!(users(&fleet), before.users(&spec(Tls::Issued)).unwrap());
-        assert!(admin::operations::cancel(&fleet.shared, &id).unwrap_err().is(Reason::OperationEnded));
+        assert!(admin::operations::cancel(&fleet.shared, &visit(), &id).unwrap_err().is(Reason::OperationEnded));
 
         let id = rotate(&fleet, certificates);
         while stage(&fleet) != Some(Stage::Switch) {
@@ -232,7 +232,7 @@ fn called_off_before_the_switch_all_is_as_it_was_and_after_it_there_is_no_way_ba
                 finish(&fleet).unwrap();
             }
         }
-        let refused = admin::operations::cancel(&fleet.shared, &id).unwrap_err();
+        let refused = admin::operations::cancel(&fleet.shared, &visit(), &id).unwrap_err();
         assert!(refused.is(Reason::PastNoReturn), "{refused}");
         assert_eq!(stage(&fleet), Some(Stage::Switch));
     }
