@@ -89,9 +89,8 @@ impl Process {
     /// files.
     pub fn spawn(dir: &InstanceDir, server: &Path, run_as: Option<&RunAs>, run: u64) -> Result<Self, SpawnError> {
         // Nothing of a server that runs is touched. That it still is so is proved by the child, which takes the lock.
-        if !matches!(lock_holder(&dir.lock()), Ok(Holder::Nobody)) {
-            return Err(SpawnError::Locked(dir.lock()));
-        }
+        let free = hold(dir).map_err(|error| SpawnError::Open(dir.lock(), error))?;
+        drop(free.ok_or_else(|| SpawnError::Locked(dir.lock()))?);
         let before = fs::read(dir.record());
         let node_id = match dir.look() {
             Directory::Stamped(stamp) => Some(stamp.node_id),
@@ -253,13 +252,26 @@ fn in_child(command: &mut Command, lock: i32, home: i32) {
         // SAFETY: both descriptors were opened by the parent before the fork and are closed by nobody before exec.
         let (lock, home) = unsafe { (BorrowedFd::borrow_raw(lock), BorrowedFd::borrow_raw(home)) };
         rustix::process::fchdir(home)?;
-        rustix::fs::flock(lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
+        flock_soon(lock)?;
         fcntl(lock, FcntlArg::F_SETFD(FdFlag::empty()))?;
         Ok(())
     };
-    // SAFETY: the closure makes four system calls and allocates nothing, which is all that may be done between fork
-    // and exec (signal-safety(7)).
+    // SAFETY: the closure makes system calls and allocates nothing, which is all that may be done between fork and exec
+    // (signal-safety(7)).
     unsafe { command.pre_exec(steps) };
+}
+
+/// Takes a lock, or says that somebody has it. Whoever of us just looks at it, or holds it for a rename, is gone at
+/// once, and no reason to fail.
+fn flock_soon(lock: BorrowedFd) -> rustix::io::Result<()> {
+    const LOOKS: u32 = 100;
+    for _ in 0..LOOKS {
+        match rustix::fs::flock(lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(std::time::Duration::from_millis(1)),
+            taken => return taken,
+        }
+    }
+    Err(rustix::io::Errno::WOULDBLOCK)
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {
@@ -285,7 +297,7 @@ impl Drop for Hold {
 /// Takes the lock of a port, if nobody has it: then nothing of its process tree is left, and nothing can begin.
 pub fn hold(dir: &InstanceDir) -> io::Result<Option<Hold>> {
     let file = open_lock(&dir.lock())?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+    match flock_soon(file.as_fd()) {
         Ok(()) => Ok(Some(Hold(file))),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
         Err(error) => Err(error.into()),
@@ -306,7 +318,10 @@ fn lock_holder(path: &Path) -> io::Result<Holder> {
         Err(error) => return Err(error),
     };
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => return Ok(Holder::Nobody),
+        Ok(()) => {
+            drop(Hold(file));
+            return Ok(Holder::Nobody);
+        }
         Err(error) if error == rustix::io::Errno::WOULDBLOCK => {}
         Err(error) => return Err(error.into()),
     }
@@ -314,6 +329,8 @@ fn lock_holder(path: &Path) -> io::Result<Holder> {
     let locks = procfs::locks().map_err(io::Error::other)?;
     let held = locks.into_iter().find(|lock| lock.inode == inode && matches!(lock.lock_type, procfs::LockType::FLock));
     Ok(match held.and_then(|lock| lock.pid).filter(|pid| *pid > 0) {
+        // Another thread of ours looks, or has proved that nothing runs there.
+        Some(pid) if u32::try_from(pid) == Ok(std::process::id()) => Holder::Nobody,
         Some(pid) => Holder::Pid(pid),
         None => Holder::Hidden,
     })

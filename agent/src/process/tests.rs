@@ -2,6 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 
+use muster_proto::Port;
 use nix::sys::{
     prctl::set_child_subreaper,
     signal::{self, kill},
@@ -167,12 +168,18 @@ fn nothing_is_believed_that_the_kernel_does_not_say_too() {
 fn a_lock_that_somebody_else_holds_is_unknown() {
     let mut server = Running::of(SLEEP);
     server.end();
-    let lock = open_lock(&server.dir.lock()).unwrap();
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
-    assert!(
-        matches!(Process::find(&server.dir, Vec::new).0, Found::Unknown(why) if why.contains(&std::process::id().to_string()))
-    );
-    drop(lock);
+    let mut other =
+        Command::new("flock").arg("--no-fork").arg(server.dir.lock()).args(["sleep", "1000"]).spawn().unwrap();
+    until("its lock", || hold(&server.dir).unwrap().is_none());
+    let pid = other.id().to_string();
+    assert!(matches!(Process::find(&server.dir, Vec::new).0, Found::Unknown(why) if why.contains(&pid)));
+    assert!(matches!(Process::spawn(&server.dir, Path::new("/bin/sh"), None, 4), Err(SpawnError::Locked(_))));
+    other.kill().unwrap();
+    other.wait().unwrap();
+    // That we hold it ourselves says that nothing is there.
+    let held = hold(&server.dir).unwrap();
+    assert_eq!(found(&server.dir), "nothing");
+    drop(held);
     assert_eq!(found(&server.dir), "nothing");
 }
 
@@ -260,4 +267,41 @@ fn a_server_that_has_ended_and_that_nobody_buries_is_gone() {
     until("its end", || server.process.state() == Some('Z'));
     assert_eq!(found(&server.dir), "nothing");
     server.end();
+}
+
+/// The lock is looked at while servers are started, and each start forks, so that a child has for a moment what somebody
+/// else has just opened.
+#[test]
+fn looking_at_a_lock_is_never_in_the_way_of_a_start() {
+    let _alone = alone();
+    let (_base, layout) = layout();
+    let ports: [InstanceDir; 2] = [7000, 7001].map(|port| layout.instance(Port::try_from(port).unwrap()));
+    for dir in &ports {
+        dir.establish(&crate::layout::Stamp { port: dir.port(), ..stamp() }, &files("exit 0", "")).unwrap();
+    }
+    let (over, ports) = (std::sync::atomic::AtomicBool::new(false), &ports);
+    std::thread::scope(|scope| {
+        let starts = |dir| {
+            move || {
+                for run in 1..=50 {
+                    let mut process = Process::spawn(dir, Path::new("/bin/sh"), None, run).unwrap();
+                    process.child.as_mut().unwrap().wait().unwrap();
+                }
+            }
+        };
+        let looks = || {
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                for dir in ports {
+                    let found = found(dir);
+                    let is_agent = found.contains(&format!("pid {}", std::process::id()));
+                    assert!(!is_agent, "nobody is taken for a server who only looks: {found}");
+                }
+            }
+        };
+        let starting: Vec<_> = ports.iter().map(|dir| scope.spawn(starts(dir))).collect();
+        scope.spawn(looks);
+        let ended: Vec<_> = starting.into_iter().map(|thread| thread.join()).collect();
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        ended.into_iter().for_each(|thread| thread.unwrap());
+    });
 }
