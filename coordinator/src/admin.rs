@@ -26,7 +26,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     check, estranged, facts,
-    gate::{Visit, visit},
+    gate::visit,
     keeper::Shared,
     ledger::{ClusterRecord, OpState},
     plan,

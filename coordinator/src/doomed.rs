@@ -20,7 +20,7 @@ use muster_proto::{
 use crate::blueprint::Blueprint;
 
 pub use changes::changes;
-pub use fence::fence_live;
+pub use fence::{fence_live, too_old};
 pub use findings::{findings, keeps_less, may_be_written, writes};
 pub use returns::{incomplete, placement};
 

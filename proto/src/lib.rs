@@ -58,7 +58,10 @@ pub mod wire {
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/muster.binpb"));
 
 /// The version of the agents' protocol that this build speaks. The coordinator also takes the one before it.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
+
+/// The first version of it in which agents set directories aside under permits, and put them back.
+pub const PERMITS_SINCE: u32 = 2;
 
 /// The version of Muster, as every binary prints it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use muster_proto::{ClusterName, HostName, Member, ports::DEFAULT_BUS_OFFSET, wire};
+use muster_proto::{ClusterName, Hello, HostName, Member, PERMITS_SINCE, VERSION, ports::DEFAULT_BUS_OFFSET, wire};
 
 use super::{Question, appraised, without, words::runs};
 use crate::{finding::Finding, placement::text::list};
@@ -64,6 +64,16 @@ pub fn fence_live(host: &HostName, cluster: &ClusterName) -> Finding {
         ))
 }
 
+/// An agent from before there were permits would stop its servers, and then wait for ever.
+pub fn too_old(host: &HostName, agent: &Hello) -> Option<Finding> {
+    (agent.protocol < PERMITS_SINCE).then(|| {
+        let message = format!("its agent ({}) is from before there were rebuilds", agent.agent_version);
+        Finding::fatal("AGENT_TOO_OLD", host.to_string(), message)
+            .on(host)
+            .cure(format!("on {host}: install the muster-agent of {VERSION}, and restart it; its servers go on"))
+    })
+}
+
 fn wanted(host: &HostName, of: &Question) -> Option<Finding> {
     let named = of.next.parts().hosts.iter().any(|wanted| wanted.name == *host);
     named.then(|| {
@@ -106,9 +116,10 @@ fn island(host: &HostName, of: &Question) -> Option<Finding> {
     let ports = runs(members.iter().map(|member| member.port).collect());
     let timeout = node_timeout(of);
     let message = format!(
-        "{host} is done without. What it holds is not known. A master that still runs there, or was frozen and goes \
-         on, takes writes of clients that reach it until it has heard nothing of the others for cluster-node-timeout \
-         ({timeout}); these writes stay in its directory, and are in no cluster"
+        "{host} is done without. What it holds is not known. A master that still runs there, was frozen and goes on, \
+         or is started there by hand takes writes of clients that reach it until it has heard nothing of the others \
+         for cluster-node-timeout ({timeout}) and about a second; these writes stay in its directory, and are in no \
+         cluster"
     );
     Some(Finding::warning("ISLAND", format!("ports {ports}"), message).on(host).cure(format!(
         "power {host} off, or cut it off from the clients. When its agent calls, what runs there is stopped and set \

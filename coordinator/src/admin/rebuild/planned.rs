@@ -71,6 +71,7 @@ pub async fn plan(shared: &Arc<Shared>, request: wire::PlanRebuildRequest) -> Re
     let offered = planning::offered(shared, &draft.spec);
     findings.extend(preflight::judge(&draft.spec, &answers, &offered, &bars, draft.offset.get()));
     findings.extend(moved(shared, draft.back.as_ref()));
+    findings.extend(too_old(shared, &record, &draft));
     let away = away(shared, &record, &fenced, draft.back.as_ref()).map_err(store_failed)?;
     let in_place = in_place(&record, draft.becomes);
     let question = doomed::Question {
@@ -222,6 +223,14 @@ pub(super) fn in_place(record: &ClusterRecord, life: Incarnation) -> BTreeSet<(H
 fn facts(shared: &Shared, spec: &Spec) -> BTreeMap<HostName, BTreeMap<String, String>> {
     let inventory = shared.inventory();
     spec.parts().hosts.iter().map(|host| (host.name.clone(), inventory.facts(&host.name))).collect()
+}
+
+/// Hosts whose agents are too old, of those that have something of it or will.
+fn too_old(shared: &Shared, record: &ClusterRecord, draft: &Draft) -> Vec<Finding> {
+    let inventory = shared.inventory();
+    let begins = draft.spec.parts().hosts.iter().map(|host| host.name.clone());
+    let hosts: BTreeSet<_> = record.hosts().into_iter().chain(begins).collect();
+    hosts.iter().filter_map(|host| doomed::too_old(host, &inventory.get(host)?.hello)).collect()
 }
 
 /// Nodes that come back know each other by address: one that its host does not have any more leads nowhere.
