@@ -14,7 +14,7 @@ use muster_tests::{
     crash::{
         Fate, Matrix, Scenario, Server, Tally,
         matrix::scenarios,
-        oracle::{Expected, judge},
+        oracle::{Expected, gone, judge},
     },
     eventually, processes,
 };
@@ -94,6 +94,7 @@ fn the_judge_refuses_whatever_is_wrong() {
     processes::signal(second.id() as i32, Signal::SIGKILL);
     processes::wait_owned(&mut second);
     judge(&places, &formed).unwrap();
+    assert!(gone(&places).unwrap_err().contains("processes live in"));
 
     let server = processes::living_in(&dir)[0];
     processes::signal(server, Signal::SIGKILL);

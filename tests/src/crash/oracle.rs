@@ -72,6 +72,30 @@ pub fn judge(places: &[Place], expected: &Expected) -> Result<(), String> {
     data(places, expected)
 }
 
+/// What is wrong where a cluster was called off before it was formed: nothing of it runs or is in place, and what was
+/// made of it lies in the trash once.
+pub fn gone(places: &[Place]) -> Result<(), String> {
+    for place in places {
+        let living = processes::directories(&processes::living_in(&place.base));
+        if !living.is_empty() {
+            return Err(format!("processes live in {living:?}"));
+        }
+        let in_place = place.ports.iter().map(|port| place.base.join(port.to_string())).find(|dir| dir.exists());
+        if let Some(dir) = in_place {
+            return Err(format!("{} is still there", dir.display()));
+        }
+        tidy(place)?;
+        let mut ports = BTreeSet::new();
+        for dir in aside(place)? {
+            let port = stamp(&dir)?["port"].clone().to_string();
+            if !ports.insert(port) {
+                return Err(format!("{} is the second of its port in the trash", dir.display()));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The stamp's node id.
 fn directory(dir: &Path, expected: &Expected, port: u16) -> Result<String, String> {
     let stamp = stamp(dir)?;

@@ -13,7 +13,7 @@ use tonic::{Response, Status, transport::Channel};
 
 use super::{
     Fate,
-    oracle::{Expected, judge},
+    oracle::{Expected, gone, judge},
     resp,
     stage::{Server, Stage},
 };
@@ -37,6 +37,8 @@ pub enum Scenario {
     Undo,
     /// A rebuild is called off as soon as it has begun; where that comes too late, it is done.
     Cancel,
+    /// A bootstrap is called off as soon as it has begun; where that comes too late, it is done.
+    Retreat,
 }
 
 /// How a case went.
@@ -49,7 +51,7 @@ pub struct Outcome {
 
 impl Scenario {
     /// Each of them.
-    pub const EACH: [Self; 4] = [Self::Bootstrap, Self::Rebuild, Self::Undo, Self::Cancel];
+    pub const EACH: [Self; 5] = [Self::Bootstrap, Self::Rebuild, Self::Undo, Self::Cancel, Self::Retreat];
 
     /// Its name.
     pub fn word(self) -> &'static str {
@@ -58,6 +60,7 @@ impl Scenario {
             Self::Rebuild => "rebuild",
             Self::Undo => "undo",
             Self::Cancel => "cancel",
+            Self::Retreat => "retreat",
         }
     }
 
@@ -70,19 +73,24 @@ impl Scenario {
 
     fn act(self, stage: &mut Stage) -> Result<(), String> {
         let mut expected = Expected { cluster: CLUSTER.into(), life: 1, aside: Vec::new(), data: Vec::new() };
-        if self == Self::Bootstrap {
+        if matches!(self, Self::Bootstrap | Self::Retreat) {
             stage.begin();
         }
         stage.start()?;
-        form(stage)?;
+        let id = form(stage)?;
+        if self == Self::Retreat && call_off(stage, &id)? {
+            stage.let_die();
+            return stage.until("nothing is left in place", |stage| gone(&stage.places()));
+        }
+        formed(&stage.until_ended(&id)?)?;
         ends(stage, &expected)?;
-        if self == Self::Bootstrap {
+        if matches!(self, Self::Bootstrap | Self::Retreat) {
             return Ok(());
         }
         fill(stage, &mut expected)?;
         let rebuilt = Expected { life: 2, aside: vec![1], ..expected.clone() };
         match self {
-            Self::Bootstrap => {}
+            Self::Bootstrap | Self::Retreat => {}
             Self::Rebuild => {
                 stage.begin();
                 rebuild(stage, false)?;
@@ -99,7 +107,8 @@ impl Scenario {
             }
             Self::Cancel => {
                 stage.begin();
-                if !call_off(stage)? {
+                let id = approve(stage, "rebuild", |client| plan_rebuild(client, false))?;
+                if !call_off(stage, &id)? {
                     expected = rebuilt;
                 }
             }
@@ -113,15 +122,14 @@ fn ends(stage: &mut Stage, expected: &Expected) -> Result<(), String> {
     stage.until("the judge finds nothing", |stage| judge(&stage.places(), expected))
 }
 
-/// Forms the cluster.
-fn form(stage: &mut Stage) -> Result<(), String> {
+/// Begins to form the cluster; the operation's id.
+fn form(stage: &mut Stage) -> Result<String, String> {
     let path = stage.world.spec(CLUSTER, 1, SETTINGS);
     let spec = muster_coordinator::spec_file::read(path.as_ref()).map_err(|error| error.to_string())?;
-    let id = approve(stage, "form", move |mut client| {
+    approve(stage, "form", move |mut client| {
         let request = PlanRequest { spec: Some((&spec).into()) };
         async move { client.plan(request).await }
-    })?;
-    formed(&stage.until_ended(&id)?)
+    })
 }
 
 /// Rebuilds it, or takes that back.
@@ -135,18 +143,17 @@ async fn plan_rebuild(mut client: Client, undo: bool) -> Result<Response<PlanRes
     client.plan_rebuild(request).await
 }
 
-/// Begins a rebuild and calls it off. Whether that came in time.
-fn call_off(stage: &mut Stage) -> Result<bool, String> {
-    let id = approve(stage, "rebuild", |client| plan_rebuild(client, false))?;
+/// Calls an operation off. Whether that came in time.
+fn call_off(stage: &mut Stage, id: &str) -> Result<bool, String> {
     stage.until("it is called off", |stage| {
-        let (mut client, id) = (stage.admin.client(), id.clone());
+        let (mut client, id) = (stage.admin.client(), id.to_owned());
         match stage.call(async move { client.cancel_operation(CancelOperationRequest { id }).await }) {
             Ok(_) => Ok(()),
             Err(refusal) if refusal.is_no() => Ok(()),
             Err(refusal) => Err(refusal.into()),
         }
     })?;
-    let operation = stage.until_ended(&id)?;
+    let operation = stage.until_ended(id)?;
     match operation.state() {
         OperationState::Cancelled => Ok(true),
         _ => formed(&operation).map(|()| false),
