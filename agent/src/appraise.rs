@@ -8,7 +8,7 @@ use muster_proto::{ClusterAssignment, Keeps, acl::Login, wire};
 use redis::cmd;
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 use crate::{
@@ -19,6 +19,9 @@ use crate::{
 
 /// Into so many pieces the time is cut in which writes are counted: a save in one of them costs that piece.
 const PIECES: u32 = 10;
+/// Beside the time in which writes are counted, a server has so long for its answers: one that hangs is not waited for,
+/// and the others of its host are known all the same.
+const ANSWERS: Duration = Duration::from_secs(3);
 
 /// Looks at every instance of a cluster here, all side by side. Takes as long as it watches.
 pub async fn appraise(layout: &Layout, cluster: &ClusterAssignment, watched: Duration) -> wire::Appraisal {
@@ -36,7 +39,12 @@ async fn one(dir: InstanceDir, logins: Vec<Login>, keeps: Keeps, watched: Durati
     let (port, path) = (dir.port().into(), dir.path().display().to_string());
     let place = dir.clone();
     let count = tokio::task::spawn_blocking(move || place.open().and_then(|dir| dir.bytes()));
-    let (bytes, said) = tokio::join!(count, ask(&dir, &logins, keeps, watched));
+    let patience = watched + ANSWERS;
+    let asked = async {
+        let said = timeout(patience, ask(&dir, &logins, keeps, watched)).await;
+        said.unwrap_or(Err(TalkError::Mute(patience)))
+    };
+    let (bytes, said) = tokio::join!(count, asked);
     let bytes = bytes.map_err(std::io::Error::other).and_then(|bytes| bytes);
     let uncounted = bytes.as_ref().err().map(|error| format!("its files cannot be counted: {error}"));
     let bytes = bytes.unwrap_or(0);

@@ -27,6 +27,9 @@ pub enum TalkError {
     /// The server's backlog is full.
     #[error("no connection within 1 s")]
     Slow,
+    /// Somebody listens, and says nothing.
+    #[error("does not answer within {} s", .0.as_secs())]
+    Mute(Duration),
     /// Nobody to talk to.
     #[error("no server runs there")]
     Absent,

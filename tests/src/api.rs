@@ -130,6 +130,11 @@ pub fn anew(cluster: &str) -> wire::PlanRebuildRequest {
     wire::PlanRebuildRequest { cluster: cluster.to_owned(), ..wire::PlanRebuildRequest::default() }
 }
 
+/// Whoever may write to it: of a cluster whose servers do not answer that is not known.
+pub fn blindly(request: wire::PlanRebuildRequest) -> wire::PlanRebuildRequest {
+    wire::PlanRebuildRequest { even_if_serving: true, ..request }
+}
+
 /// A rebuild without hosts that are not there.
 pub fn without(cluster: &str, hosts: &[&str]) -> wire::PlanRebuildRequest {
     let fence_missing = hosts.iter().map(|host| (*host).to_owned()).collect();

@@ -10,7 +10,7 @@ use std::{
 use muster_proto::{failure::Reason, wire::PurgeTrashRequest};
 use muster_tests::{
     Before, Data, Output, World,
-    api::{anew, back},
+    api::{anew, back, blindly},
     data, eventually,
     lives::{self, Directory},
     processes,
@@ -255,7 +255,7 @@ fn what_an_undo_that_is_under_way_needs_is_not_deleted() {
     let obstacle = lives::aside(&world, &second, last);
     fs::create_dir(&obstacle).unwrap();
     processes::signal(frozen, Signal::SIGSTOP);
-    let id = api.rebuild(back("orders")).unwrap();
+    let id = api.rebuild(blindly(back("orders"))).unwrap();
     world.until_operation(SOON, &id, "running", &["waiting for server1:7000"]);
     let refused = |api: &mut muster_tests::Api| {
         let refused = api.purge(purge.clone()).unwrap_err();
