@@ -190,6 +190,18 @@ pub fn last_words(dir: &InstanceDir) -> String {
     if fatal.is_empty() { log } else { fatal }.join(" / ")
 }
 
+/// Why a server that was asked to stop goes on, in its own words: the last ones of its log that say so, with the line
+/// before them, which has the reason where there is one. Others go, while it goes on, and it says so of them.
+pub fn refusal(dir: &InstanceDir) -> String {
+    let [_, end] = dir.ends(8192);
+    let text = String::from_utf8_lossy(&end);
+    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    match lines.iter().rposition(|line| line.to_lowercase().contains("can't exit")) {
+        Some(at) => lines[at.saturating_sub(1)..=at].iter().map(|line| printable(line)).collect::<Vec<_>>().join(" / "),
+        None => last_words(dir),
+    }
+}
+
 fn last_lines(end: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(end);
     let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();

@@ -18,7 +18,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -261,17 +261,25 @@ fn in_child(command: &mut Command, lock: i32, home: i32) {
     unsafe { command.pre_exec(steps) };
 }
 
-/// Takes a lock, or says that somebody has it. Whoever of us just looks at it, or holds it for a rename, is gone at
-/// once, and no reason to fail.
+/// Tries at a lock that one of us may have for a moment: who looks at it is gone in microseconds, who renames a
+/// directory in some ms, and no file says when.
+const TRIES: u32 = 100;
+/// Between two of them.
+const TRY_AGAIN: Duration = Duration::from_millis(1);
+
+fn flock_now(lock: BorrowedFd) -> rustix::io::Result<()> {
+    rustix::fs::flock(lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+}
+
+/// Takes a lock, or says that somebody has it for longer than a look takes (`WOULDBLOCK`).
 fn flock_soon(lock: BorrowedFd) -> rustix::io::Result<()> {
-    const LOOKS: u32 = 100;
-    for _ in 0..LOOKS {
-        match rustix::fs::flock(lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(std::time::Duration::from_millis(1)),
+    for _ in 1..TRIES {
+        match flock_now(lock) {
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(TRY_AGAIN),
             taken => return taken,
         }
     }
-    Err(rustix::io::Errno::WOULDBLOCK)
+    flock_now(lock)
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {
@@ -317,23 +325,33 @@ fn lock_holder(path: &Path) -> io::Result<Holder> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Holder::Nobody),
         Err(error) => return Err(error),
     };
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {
-            drop(Hold(file));
-            return Ok(Holder::Nobody);
-        }
-        Err(error) if error == rustix::io::Errno::WOULDBLOCK => {}
-        Err(error) => return Err(error.into()),
-    }
     let inode = file.metadata()?.ino();
+    for nth in 1..TRIES {
+        match flock_now(file.as_fd()) {
+            Ok(()) => {
+                drop(Hold(file));
+                return Ok(Holder::Nobody);
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {}
+            Err(error) => return Err(error.into()),
+        }
+        match flocked_by(inode)? {
+            // Another thread of ours.
+            Some(pid) if u32::try_from(pid) == Ok(std::process::id()) => std::thread::sleep(TRY_AGAIN),
+            Some(pid) => return Ok(Holder::Pid(pid)),
+            // Let go between the two looks.
+            None if nth < 3 => {}
+            None => return Ok(Holder::Hidden),
+        }
+    }
+    Ok(flocked_by(inode)?.map_or(Holder::Hidden, Holder::Pid))
+}
+
+/// Who has taken the lock of that file, as far as the kernel says it.
+fn flocked_by(inode: u64) -> io::Result<Option<i32>> {
     let locks = procfs::locks().map_err(io::Error::other)?;
     let held = locks.into_iter().find(|lock| lock.inode == inode && matches!(lock.lock_type, procfs::LockType::FLock));
-    Ok(match held.and_then(|lock| lock.pid).filter(|pid| *pid > 0) {
-        // Another thread of ours looks, or has proved that nothing runs there.
-        Some(pid) if u32::try_from(pid) == Ok(std::process::id()) => Holder::Nobody,
-        Some(pid) => Holder::Pid(pid),
-        None => Holder::Hidden,
-    })
+    Ok(held.and_then(|lock| lock.pid).filter(|pid| *pid > 0))
 }
 
 /// What the kernel says of a process, and the pidfd that it was looked at through. That comes first: what is read after

@@ -380,11 +380,6 @@ impl Drive {
         }
     }
 
-    /// Somebody gets on who takes as long as his data set is big.
-    fn works(&mut self) {
-        self.moved = Instant::now();
-    }
-
     /// Takes note of a phase that was entered from outside (the world moved on, or back).
     fn enter(&mut self, shared: &Shared, id: OperationId, phase: &'static str, done: usize) -> Result<(), LedgerError> {
         if self.phase != phase {

@@ -127,6 +127,9 @@ fn a_cluster_that_clients_write_to_is_rebuilt_only_when_that_is_said() {
     let again = lives::standing(&world, "orders");
     assert_eq!(again.incarnation, 1);
     data.is_there(&again);
+    // Without the other host there are too few masters; but it is there, and that is the word.
+    let needless = world.muster(&["rebuild", "orders", "--fence-missing", "server2", "--confirm", "orders"]).expect(1);
+    says(&needless, &["server2 is there", "nothing was changed", "leave out --fence-missing server2"]);
 }
 
 #[test]

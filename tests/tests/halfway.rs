@@ -15,7 +15,7 @@ use muster_proto::{
 use muster_tests::{
     Data, Output, Status, World,
     api::{anew, back, blindly},
-    data, eventually, lives, processes,
+    data, eventually, lives, processes, redis,
 };
 use nix::sys::signal::Signal;
 
@@ -286,6 +286,28 @@ fn a_host_that_dies_past_the_point_of_no_return_is_named_and_left_behind() {
     let again = lives::standing(&world, "orders");
     assert_eq!((again.incarnation, again.node_ids()), (1, before.node_ids()));
     data.is_there(&again);
+}
+
+/// It forgets that it was asked to stop, and nobody is needed: when its log is there it is asked again.
+#[test]
+fn a_server_that_writes_its_first_log_is_waited_for_and_keeps_what_it_holds() {
+    let (world, before, data) = formed("stop_patience_ms = 1000");
+    let writer = before.instances.iter().find(|it| it.role == "master").unwrap();
+    let set = |key: &str, value: &str| redis::cli(&writer.endpoint(), &["CONFIG", "SET", key, value]).unwrap();
+    set("appendonly", "no");
+    // Microseconds for every key: its child takes some seconds (rdb.c, since Redis 6.0).
+    set("rdb-key-save-delay", "50000");
+    set("appendonly", "yes");
+    let id = world.api().rebuild(anew("orders")).unwrap();
+    let name = format!("{}:{}", writer.host, writer.port);
+    world.until_operation(SOON, &id, "running", &[&name, "writes its first append-only file"]);
+    let events = world.muster(&["op", "watch", &id]).expect(0);
+    assert!(!events.stdout.contains("NEEDS OPERATOR"), "{events}");
+    rebuilt(&world, &before);
+    world.muster(&["rebuild", "orders", "--undo", "--confirm", "orders"]).expect(0);
+    let again = lives::standing(&world, "orders");
+    data.is_there(&again);
+    assert_eq!(data::count(&again), 200);
 }
 
 /// What is left behind on a host that is never to come back would hold its bus ports for ever.

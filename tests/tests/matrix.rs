@@ -102,4 +102,30 @@ fn the_judge_refuses_whatever_is_wrong() {
         Ok(()) => Err("nothing is found".to_owned()),
         Err(_) => Ok(()),
     });
+
+    // And where nothing is to be left.
+    let left = |words: &str| {
+        let verdict = gone(&places).unwrap_err();
+        assert!(verdict.contains(words), "{verdict}");
+    };
+    let living = || places.iter().flat_map(|place| processes::living_in(&place.base)).collect::<Vec<_>>();
+    living().iter().for_each(|pid| processes::signal(*pid, Signal::SIGKILL));
+    eventually(Duration::from_secs(10), "all are dead", || match living().as_slice() {
+        [] => Ok(()),
+        alive => Err(format!("{alive:?}")),
+    });
+    left("is still there");
+    for place in &places {
+        place.ports.iter().for_each(|port| fs::remove_dir_all(place.base.join(port.to_string())).unwrap());
+    }
+    gone(&places).unwrap();
+    let trash = |name: &str| {
+        let aside = base.join(".trash").join(name);
+        fs::create_dir(&aside).unwrap();
+        fs::write(aside.join("muster.json"), &stamp).unwrap();
+    };
+    trash("once");
+    gone(&places).unwrap();
+    trash("twice");
+    left("is the second of its port in the trash");
 }

@@ -166,3 +166,23 @@ fn the_last_words_are_those_before_the_log_was_open_or_else_the_logs() {
     fs::write(dir.output(), "\x1b]0;owned\x07\x1b[2J\u{9b}2J all is well\n").unwrap();
     assert_eq!(last_words(&dir), "\u{fffd}]0;owned\u{fffd}\u{fffd}[2J\u{fffd}2J all is well");
 }
+
+/// Peers go meanwhile, and it has much to say of that.
+#[test]
+fn why_a_server_does_not_stop_is_found_among_all_that_it_says_since() {
+    let (_base, layout) = layout();
+    let dir = place(&layout);
+    dir.establish(&stamp(), &files("", "")).unwrap();
+    let since = "Connection with replica client id #7 lost.\n".repeat(20);
+    let refused = |why: &str| format!("User requested shutdown...\n{why}\n");
+    fs::write(dir.log(), &since).unwrap();
+    assert_eq!(refusal(&dir), last_words(&dir), "it has not said why");
+    let first = refused("Writing initial AOF, can't exit.");
+    fs::write(dir.log(), format!("{first}{since}")).unwrap();
+    assert_eq!(refusal(&dir), "User requested shutdown... / Writing initial AOF, can't exit.");
+    let second =
+        refused("Write error saving DB on disk: No space left on device\nError trying to save the DB, can't exit.");
+    fs::write(dir.log(), format!("{first}{second}{since}")).unwrap();
+    let words = "Write error saving DB on disk: No space left on device / Error trying to save the DB, can't exit.";
+    assert_eq!(refusal(&dir), words, "the last one counts");
+}

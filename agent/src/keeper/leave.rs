@@ -40,9 +40,9 @@ impl Keeper {
             let instance = self.inventory.instance(port);
             if wanted.want == Want::Stopped && since >= self.config.stop_patience && !seen.saving {
                 let dir = &instance.dir;
-                let (words, _) = instance.unwilling.get_or_insert_with(|| (execute::last_words(dir), Instant::now()));
+                let (words, _) = instance.unwilling.get_or_insert_with(|| (execute::refusal(dir), Instant::now()));
                 if Unwilling::writes_first_log(words) {
-                    let now = execute::last_words(dir);
+                    let now = execute::refusal(dir);
                     if Unwilling::has_another_reason(&now) {
                         *words = now;
                     }

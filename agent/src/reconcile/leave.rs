@@ -188,23 +188,21 @@ impl Case<'_> {
         else {
             return Verdict::blocked("it does not stop").at(self.now + LOOK_AGAIN);
         };
-        if Unwilling::writes_first_log(words) {
+        let (verdict, pause) = if Unwilling::writes_first_log(words) {
             let why = format!("pid {pid} writes its first append-only file, and stops after that");
-            let verdict = Verdict::wait(InstanceState::Stopping, why).called(Condition::Saving);
-            return match AFTER_FIRST_LOG.checked_sub(*asked).filter(|left| !left.is_zero()) {
-                Some(left) => verdict.at(self.now + left),
-                None => Verdict { step: Some(Step::Stop), ..verdict },
-            };
-        }
-        let why = format!(
-            "pid {pid} does not stop: {words}; free its disk, it is asked again every {} s; or, if what it holds in \
-             memory may be lost: redis-cli -s {} shutdown nosave",
-            AGAIN.as_secs(),
-            self.seen.socket.display()
-        );
-        match AGAIN.checked_sub(*asked).filter(|left| !left.is_zero()) {
-            Some(left) => Verdict::blocked(why).at(self.now + left),
-            None => Verdict::act(InstanceState::Blocked, why, Step::Stop),
+            (Verdict::wait(InstanceState::Stopping, why).called(Condition::Saving), AFTER_FIRST_LOG)
+        } else {
+            let why = format!(
+                "pid {pid} does not stop: {words}; free its disk, it is asked again every {} s; or, if what it holds \
+                 in memory may be lost: redis-cli -s {} shutdown nosave",
+                AGAIN.as_secs(),
+                self.seen.socket.display()
+            );
+            (Verdict::blocked(why), AGAIN)
+        };
+        match pause.checked_sub(*asked).filter(|left| !left.is_zero()) {
+            Some(left) => verdict.at(self.now + left),
+            None => Verdict { step: Some(Step::Stop), ..verdict },
         }
     }
 

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use muster_proto::{ClusterName, Hello, HostName, Member, PERMITS_SINCE, VERSION, ports::DEFAULT_BUS_OFFSET, wire};
 
-use super::{Question, appraised, without, words::runs};
+use super::{
+    Question, appraised,
+    words::{command, runs},
+};
 use crate::{finding::Finding, placement::text::list};
 
 /// Of a spec that says nothing (`CLUSTER_DEFAULT_NODE_TIMEOUT` in cluster.h).
@@ -37,14 +40,8 @@ fn missing(of: &Question) -> Option<Finding> {
     let cure = if of.undo.is_some() {
         format!("{look}; an undo needs all hosts")
     } else {
-        let fence: String = of
-            .fenced
-            .iter()
-            .chain(missing.iter().map(|(host, _)| *host))
-            .map(|host| format!(" --fence-missing {host}"))
-            .collect();
-        let file = if without(of.spec, of.fenced).as_ref() == Ok(of.next) { "" } else { " --file SPEC" };
-        format!("{look}; if gone for good: muster rebuild {}{file}{fence}", of.blueprint.cluster)
+        let names = missing.iter().map(|(host, _)| *host);
+        format!("{look}; if gone for good: {}", command(of, names))
     };
     Some(Finding::fatal("MISSING_HOST", names, message).cure(cure))
 }

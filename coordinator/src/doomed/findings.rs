@@ -46,13 +46,12 @@ pub fn writes(blueprint: &Blueprint, appraisals: &Appraisals) -> Option<String> 
 }
 
 fn serving(of: &Question) -> Option<Finding> {
-    let (cluster, sentence) = (&of.blueprint.cluster, writes(of.blueprint, of.appraisals)?);
+    let sentence = writes(of.blueprint, of.appraisals)?;
     if of.even_if_serving {
         let message = format!("{sentence}; they get errors from the first step on, and see nothing of this afterwards");
         return Some(Finding::warning("CLIENTS_WRITE", "clients", message));
     }
-    let undo = if of.undo.is_some() { " --undo" } else { "" };
-    let cure = format!("stop the writers, or say that you mean it: muster rebuild {cluster}{undo} --even-if-serving");
+    let cure = format!("stop the writers, or say that you mean it: {} --even-if-serving", words::command(of, []));
     Some(Finding::fatal("CLIENTS_WRITE", "clients", sentence).cure(cure))
 }
 
@@ -108,14 +107,12 @@ pub fn may_be_written(
 /// One for each host and reason.
 fn not_appraised(of: &Question) -> Vec<Finding> {
     let without = |host: &HostName| of.fenced.contains(host) || of.away.contains_key(host);
-    let cluster = &of.blueprint.cluster;
     let finding = |((host, why), (ports, runs)): ((&HostName, String), (Vec<Port>, bool))| {
-        let (ports, look) = (words::runs(ports), format!("muster status {cluster}"));
+        let (ports, look) = (words::runs(ports), format!("muster status {}", of.blueprint.cluster));
         let subject = format!("ports {ports}");
         let message = format!("what {host} ({ports}) holds, and whether clients write to it, is not known: {why}");
         let finding = if runs && !of.even_if_serving {
-            let undo = if of.undo.is_some() { " --undo" } else { "" };
-            let cure = format!("{look}; or say that you mean it: muster rebuild {cluster}{undo} --even-if-serving");
+            let cure = format!("{look}; or say that you mean it: {} --even-if-serving", words::command(of, []));
             Finding::fatal("NOT_APPRAISED", subject, message).cure(cure)
         } else {
             Finding::warning("NOT_APPRAISED", subject, message).cure(look)

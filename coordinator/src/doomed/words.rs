@@ -4,7 +4,17 @@ use std::collections::BTreeMap;
 
 use muster_proto::{HostName, Port, PortSet};
 
+use super::{Question, without};
 use crate::placement::text::list;
+
+/// The command that asks this question, with these hosts left out too.
+pub(super) fn command<'a>(of: &'a Question, too: impl IntoIterator<Item = &'a HostName>) -> String {
+    let undo = if of.undo.is_some() { " --undo" } else { "" };
+    let reshaped = of.undo.is_none() && without(of.spec, of.fenced).as_ref() != Ok(of.next);
+    let file = if reshaped { " --file SPEC" } else { "" };
+    let fenced: String = of.fenced.iter().chain(too).map(|host| format!(" --fence-missing {host}")).collect();
+    format!("muster rebuild {}{undo}{file}{fenced}", of.blueprint.cluster)
+}
 
 /// `server1 (7000-7002), server2 (7003)`.
 pub(super) fn places<'a>(places: impl IntoIterator<Item = (&'a HostName, Port)>) -> String {

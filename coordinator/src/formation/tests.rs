@@ -108,6 +108,23 @@ fn formed_is_formed_whatever_is_heard() {
     expect!["FORMED    formed: all 16384 slots are served | never stuck"].assert_eq(&said(&Phase::Formed));
 }
 
+/// Nobody is called for one who only needs time.
+#[test]
+fn who_loads_or_saves_gets_on_and_who_waits_does_not() {
+    let blueprint = blueprint();
+    let works = |condition| {
+        let one = |member: &Member| {
+            let mut status = settled(&blueprint, Goal::Running, member);
+            status.account.condition = condition;
+            (member.node_id, status)
+        };
+        Heard { instances: blueprint.members.iter().take(1).map(one).collect(), ..Heard::default() }.works()
+    };
+    let now =
+        [None, Some(Condition::Loading), Some(Condition::Saving), Some(Condition::Backoff), Some(Condition::Frozen)];
+    assert_eq!(now.map(works), [false, true, true, false, false]);
+}
+
 // --- what a running instance may lack
 // ---------------------------------------------------------------------------------
 

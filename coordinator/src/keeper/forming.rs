@@ -2,6 +2,8 @@
 //!
 //! What the phase is stands in [`formation`](crate::formation) and [`rebuild`](crate::rebuild); here steps are taken.
 
+use std::time::Instant;
+
 use super::{Drive, Keeper, Step, rebuilding::note};
 use crate::{
     formation::{self, Goal, Phase, resumed},
@@ -19,8 +21,9 @@ impl Keeper {
         let done = total.saturating_sub(phase.unsettled().len());
         let drive = self.drives.entry(operation.id).or_insert_with(|| Drive::new(phase.word(), done));
         drive.enter(&self.shared, operation.id, phase.word(), done)?;
+        // That takes as long as a data set is big, and needs nobody.
         if heard.works() {
-            drive.works();
+            drive.moved = Instant::now();
         }
         if phase != Phase::Prove {
             drive.proof = None;

@@ -184,8 +184,10 @@ fn drafted(
     let present = offset_of(&record.blueprint);
     let offset = rebuild::offset(&seats, present, !fenced.is_empty(), &theirs, &taken).ok_or_else(|| {
         let message = "no bus ports are left that nobody else may be listening on";
-        Failure::new(Reason::SpecRefused, message)
-            .hint(format!("bring the quarantined hosts back: muster status {name}"))
+        Failure::new(Reason::SpecRefused, message).hint(format!(
+            "muster status {name} names the quarantined ones: bring their hosts back, or where one is gone for good: \
+                 muster host remove HOST"
+        ))
     })?;
     Ok(Draft { spec, becomes: next_incarnation(record, &lives), placement, offset, back: None })
 }

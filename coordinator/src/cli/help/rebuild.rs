@@ -71,8 +71,8 @@ HOW SERVERS STOP, AND WHAT CLIENTS SEE:
 
 WHAT IS REFUSED:
   A cluster that is protected (muster protect).
-  A cluster to which clients write; readers are no obstacle. So is one of which a
-  server runs and does not answer, so that nobody knows (NOT_APPRAISED).
+  A cluster to which clients write (readers are no obstacle), and one of which a
+  server runs and does not answer, so that nobody knows it (NOT_APPRAISED).
   --even-if-serving overrules both, of an undo too. What they write until their
   server stops is kept as KEEPS says; who tries again then writes into another
   cluster, and the two are never merged.
@@ -92,7 +92,8 @@ HOSTS THAT ARE AWAY:
   The host's directories are awaited from then on (Quarantined in muster status,
   which is not muster host quarantine): when its agent calls, it stops what runs
   there and sets it aside. The host is no part of the cluster then; to have it
-  again: muster rebuild NAME --file SPEC.
+  again: muster rebuild NAME --file SPEC. There are four kinds of bus ports: where
+  it is never to come back, muster host remove HOST awaits it no longer.
   One that dies during FENCE is waited for. NEEDS OPERATOR is said when nothing
   has moved for verify_patience_ms of the coordinator's config (60 s); when it is
   back, it goes on. Gone for good: muster op cancel ID, and when that has ended,

@@ -45,7 +45,8 @@ JSON: create: {\"token\", \"id\", \"host\": name or null, \"expires_unix_ms\", \
 pub const HOST: Help = Help {
     about: "Decide how far a host is believed. None of it stops a redis-server.\n\n\
         `quarantine` is the brake: the host is cut off at once and comes back by `approve`. `revoke` refuses \
-        its key for good; to come back it needs a rejoin token. `remove` forgets a host without instances. \
+        its key for good; to come back it needs a rejoin token. `remove` forgets a host without instances, \
+        and what a rebuild has left behind on it. \
         Revoking and removing ask for the host's name (--confirm HOST stands for it in scripts), and where two \
         persons are needed a second one agrees by `muster second`.",
     examples: "EXAMPLES:

@@ -23,7 +23,7 @@ struct Args {
     /// Only say which seeds fail, and why.
     #[arg(long)]
     brief: bool,
-    /// A second coordinator may have the term of the first; some of these nights are bad, as is known.
+    /// A second coordinator may have the term of the first; it is told apart by nobody.
     #[arg(long)]
     rivals: bool,
     /// Break each rule on purpose, and say how many of the nights show it.
