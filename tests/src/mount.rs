@@ -44,9 +44,11 @@ impl SmallDisk {
         file.set_len(size - spare * 4096).unwrap();
     }
 
-    /// Gives back what [`fill`](Self::fill) took.
+    /// Gives back what [`fill`](Self::fill) took, at once.
     pub fn free(&self) {
-        fs::remove_file(self.at.join(BALLAST)).unwrap();
+        let ballast = self.at.join(BALLAST);
+        empty(&ballast);
+        fs::remove_file(ballast).unwrap();
     }
 }
 
@@ -81,6 +83,12 @@ impl Drop for SmallDisk {
     }
 }
 
+/// A file's pages come back when it is cut off. When it is removed they come back only after the last descriptor of it
+/// is closed, and a child that another thread forks while we write has one until its exec.
+fn empty(file: &Path) {
+    File::create(file).unwrap();
+}
+
 fn unmount(at: &Path) {
     // Nothing to be done about a failure here; tests/check-clean.sh would find what is left.
     let _ = Command::new("umount").arg("--lazy").arg(at).status();
@@ -102,11 +110,14 @@ mod tests {
         let disk = SmallDisk::mount(at.path(), 1 << 20);
         let write = || fs::write(at.path().join("file"), [1; 8192]).map_err(|error| error.kind());
         assert_eq!(write(), Ok(()));
-        fs::remove_file(at.path().join("file")).unwrap();
+        empty(&at.path().join("file"));
         disk.fill(0);
         assert_eq!(write(), Err(ErrorKind::StorageFull));
+        // As a child that was forked a moment ago has it.
+        let held = File::open(at.path().join(BALLAST)).unwrap();
         disk.free();
         assert_eq!(write(), Ok(()));
+        drop(held);
         let covered = ReadOnly::cover(at.path());
         assert_eq!(write(), Err(ErrorKind::ReadOnlyFilesystem));
         drop(covered);

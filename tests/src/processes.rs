@@ -184,7 +184,8 @@ mod tests {
     fn an_orphaned_server_is_buried_here() {
         become_init();
         let home = tempfile::tempdir().unwrap();
-        let orphan = "redis-server --port 0 --save '' >/dev/null & echo $!";
+        // One that listens nowhere ends at once.
+        let orphan = "redis-server --port 0 --unixsocket socket --save '' >/dev/null 2>&1 & echo $!";
         let output = Command::new("sh").args(["-c", orphan]).current_dir(home.path()).output().unwrap();
         let pid: i32 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
         // Until it has become redis-server it is still called sh, and not ours to bury.
