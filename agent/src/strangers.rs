@@ -12,6 +12,7 @@ use crate::{layout::InstanceDir, tree::Identity as Inode};
 #[derive(Debug, Default)]
 pub struct Crowd {
     by_cwd: OnceCell<HashMap<Inode, Vec<i32>>>,
+    listeners: OnceCell<Vec<(SocketAddr, i32)>>,
 }
 
 impl Crowd {
@@ -19,7 +20,7 @@ impl Crowd {
     pub fn strangers(&self, dir: &InstanceDir, places: &[SocketAddr]) -> Vec<String> {
         let listening = places.iter().filter_map(|place| {
             let free = bind(*place).is_ok();
-            let who = if free { None } else { listener(*place) };
+            let who = if free { None } else { self.listener(*place) };
             // We ourselves hold ports while a plan is made.
             let who = who.filter(|pid| u32::try_from(*pid) != Ok(std::process::id()));
             who.map(|pid| format!("{} listens on {place}", describe(pid)))
@@ -29,6 +30,13 @@ impl Crowd {
             .into_iter()
             .map(|pid| format!("{} serves from {}, without Muster", describe(pid), dir.path().display()));
         listening.chain(living).collect()
+    }
+
+    /// Who listens there, or on that port of all addresses. Needs root to see other users' processes.
+    pub fn listener(&self, place: SocketAddr) -> Option<i32> {
+        let in_the_way =
+            |at: &SocketAddr| at.port() == place.port() && (at.ip() == place.ip() || at.ip().is_unspecified());
+        self.listeners.get_or_init(listeners).iter().find(|(at, _)| in_the_way(at)).map(|(_, pid)| *pid)
     }
 
     /// Servers that have the directory's nodes.conf open, as every cluster node has. A shell in there is none.
@@ -49,6 +57,20 @@ fn by_cwd() -> HashMap<Inode, Vec<i32>> {
     found
 }
 
+/// Everybody who listens, and where. The descriptors of all processes are read for that, which is much: a node of a
+/// large cluster has hundreds.
+fn listeners() -> Vec<(SocketAddr, i32)> {
+    let entries = [procfs::net::tcp(), procfs::net::tcp6()].into_iter().flatten().flatten();
+    let listening = entries.filter(|entry| entry.state == procfs::net::TcpState::Listen);
+    let places: HashMap<u64, SocketAddr> = listening.map(|entry| (entry.inode, entry.local_address)).collect();
+    let of = |process: Process| {
+        let fds = process.fd().into_iter().flatten().flatten();
+        let sockets = fds.filter_map(|fd| if let FDTarget::Socket(inode) = fd.target { Some(inode) } else { None });
+        sockets.filter_map(|inode| Some((*places.get(&inode)?, process.pid))).collect::<Vec<_>>()
+    };
+    procfs::process::all_processes().into_iter().flatten().flatten().flat_map(of).collect()
+}
+
 /// Since 7.2 nodes.conf is replaced by rename, and the one that a server has locked is called "nodes.conf (deleted)".
 fn has_open(pid: i32, name: &str) -> bool {
     let Ok(fds) = Process::new(pid).and_then(|process| process.fd()) else { return false };
@@ -67,21 +89,6 @@ pub fn bind(address: SocketAddr) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
-}
-
-/// Who listens there, or on that port of all addresses. Needs root to see other users' processes.
-pub fn listener(place: SocketAddr) -> Option<i32> {
-    let tables = [procfs::net::tcp(), procfs::net::tcp6()];
-    let entries = tables.into_iter().flatten().flatten();
-    let listening = |entry: &procfs::net::TcpNetEntry| entry.state == procfs::net::TcpState::Listen;
-    let in_the_way = |at: SocketAddr| at.port() == place.port() && (at.ip() == place.ip() || at.ip().is_unspecified());
-    let inodes: Vec<u64> =
-        entries.filter(|entry| listening(entry) && in_the_way(entry.local_address)).map(|entry| entry.inode).collect();
-    procfs::process::all_processes().ok()?.filter_map(Result::ok).find_map(|process| {
-        let mut fds = process.fd().ok()?.filter_map(Result::ok);
-        fds.find(|fd| matches!(fd.target, FDTarget::Socket(inode) if inodes.contains(&inode)))?;
-        Some(process.pid)
-    })
 }
 
 /// `pid 4711 (redis-server *:7000)`.

@@ -21,7 +21,7 @@ use socket2::Socket;
 use tokio::{
     net::{TcpSocket, TcpStream},
     process::Command,
-    task::JoinSet,
+    task::{JoinSet, spawn_blocking},
     time::timeout,
 };
 
@@ -29,7 +29,7 @@ use crate::{
     config::Config,
     enscope,
     layout::{Directory, Layout},
-    strangers,
+    strangers::{self, Crowd},
 };
 
 mod asked;
@@ -88,9 +88,9 @@ pub async fn survey(config: &Config, layout: &Layout, task: &wire::Survey) -> Re
         Ok(server) => asked::access_errors(server, layout, task).await,
         Err(_) => (String::new(), String::new()),
     };
-    let mut held = Held::default();
-    let facts = ports.into_iter().map(|port| port_fact(config.address, layout, port, offset, &mut held)).collect();
-    let (disk_free_bytes, disk_error) = disk(layout.base());
+    let (address, place) = (config.address, layout.clone());
+    let looked = spawn_blocking(move || (port_facts(address, &place, &ports, offset), disk(place.base()))).await;
+    let ((facts, held), (disk_free_bytes, disk_error)) = looked.map_err(|error| error.to_string())?;
     let result = SurveyResult {
         server: server.as_ref().ok().map(wire::Server::from),
         server_error: server.err().unwrap_or_default(),
@@ -106,7 +106,21 @@ pub async fn survey(config: &Config, layout: &Layout, task: &wire::Survey) -> Re
     Ok((result, held))
 }
 
-fn port_fact(address: IpAddr, layout: &Layout, port: Port, offset: BusOffset, held: &mut Held) -> PortFact {
+/// Of each port, and those that are free, held.
+fn port_facts(address: IpAddr, layout: &Layout, ports: &[Port], offset: BusOffset) -> (Vec<PortFact>, Held) {
+    let (crowd, mut held) = (Crowd::default(), Held::default());
+    let facts = ports.iter().map(|port| port_fact(address, layout, *port, offset, &crowd, &mut held)).collect();
+    (facts, held)
+}
+
+fn port_fact(
+    address: IpAddr,
+    layout: &Layout,
+    port: Port,
+    offset: BusOffset,
+    crowd: &Crowd,
+    held: &mut Held,
+) -> PortFact {
     let mut hold = |number: u16| match listen(SocketAddr::new(address, number)) {
         Ok(socket) => {
             held.0.push(socket);
@@ -117,7 +131,7 @@ fn port_fact(address: IpAddr, layout: &Layout, port: Port, offset: BusOffset, he
             (
                 plain(&error),
                 if taken {
-                    strangers::listener(SocketAddr::new(address, number)).map(strangers::describe).unwrap_or_default()
+                    crowd.listener(SocketAddr::new(address, number)).map(strangers::describe).unwrap_or_default()
                 } else {
                     String::new()
                 },

@@ -39,10 +39,11 @@ fn who_listens_is_named() {
     let _alone = alone();
     let listening = TcpListener::bind(at(7100)).unwrap();
     assert_eq!(bind(at(7100)).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-    let pid = listener(at(7100)).unwrap();
+    let pid = Crowd::default().listener(at(7100)).unwrap();
     assert_eq!(u32::try_from(pid), Ok(std::process::id()));
     assert!(describe(pid).starts_with(&format!("pid {pid} (")), "{}", describe(pid));
-    assert_eq!(listener(SocketAddr::new([127, 87, 0, 1].into(), 7100)), None, "another address is another place");
+    let elsewhere = SocketAddr::new([127, 87, 0, 1].into(), 7100);
+    assert_eq!(Crowd::default().listener(elsewhere), None, "another address is another place");
     drop(listening);
     bind(at(7100)).unwrap();
 }
