@@ -14,7 +14,9 @@ use tokio::{
 use crate::{
     layout::{InstanceDir, Layout},
     talk::{Info, Talk, TalkError},
-    tasks, watch,
+    tasks,
+    tree::Kind,
+    watch,
 };
 
 /// Into so many pieces the time is cut in which writes are counted: a save in one of them costs that piece.
@@ -26,13 +28,16 @@ const ANSWERS: Duration = Duration::from_secs(3);
 /// Looks at every instance of a cluster here, all side by side. Takes as long as it watches.
 pub async fn appraise(layout: &Layout, cluster: &ClusterAssignment, watched: Duration) -> wire::Appraisal {
     let (logins, keeps) = (watch::logins(cluster), Keeps::of(&cluster.settings));
+    let place = layout.clone();
+    let trash = tokio::task::spawn_blocking(move || place.has_trash().map_err(|error| error.to_string()));
     let mut looks = JoinSet::new();
     for wanted in &cluster.instances {
         looks.spawn(one(layout.instance(wanted.port), logins.clone(), keeps, watched));
     }
     let mut instances = looks.join_all().await;
     instances.sort_by_key(|instance| instance.port);
-    wire::Appraisal { instances }
+    let trash_error = trash.await.map_err(|error| error.to_string()).flatten().err().unwrap_or_default();
+    wire::Appraisal { instances, trash_error }
 }
 
 async fn one(dir: InstanceDir, logins: Vec<Login>, keeps: Keeps, watched: Duration) -> wire::Appraised {
@@ -80,13 +85,15 @@ async fn ask(
     }
     let clients: String = talk.ask(cmd("CLIENT").arg("LIST")).await?;
     let mut config: HashMap<String, String> = talk.ask(cmd("CONFIG").arg("GET").arg("appendonly")).await?;
-    config.extend(talk.ask::<HashMap<String, String>>(cmd("CONFIG").arg("GET").arg("save")).await?);
+    for key in ["save", "dbfilename"] {
+        config.extend(talk.ask::<HashMap<String, String>>(cmd("CONFIG").arg("GET").arg(key)).await?);
+    }
     let running = |key: &str| config.get(key).map_or("", String::as_str);
     Ok(wire::Appraised {
         keys: keys(&info),
         clients: others(&clients, logins),
         writes_millihertz: writes.millihertz(),
-        last_save_unix_ms: number(&info, "rdb_last_save_time")?.saturating_mul(1000),
+        last_save_unix_ms: saved(dir, running("dbfilename"), number(&info, "rdb_last_save_time")?),
         role: match info.field("role") {
             Some("master") => wire::Role::Master,
             Some(_) => wire::Role::Replica,
@@ -104,6 +111,13 @@ async fn look(talk: &mut Talk, writes: &mut Writes, began: Instant) -> Result<In
     let [changes, saved] = ["rdb_changes_since_last_save", "rdb_last_save_time"].map(|field| number(&info, field));
     writes.see(began.elapsed(), changes?, saved?);
     Ok(info)
+}
+
+/// When the snapshot in a directory was written; 0 where there is none. A server that has never saved says when it was
+/// started (`server.lastsave`, server.c).
+fn saved(dir: &InstanceDir, name: &str, said_unix_s: u64) -> u64 {
+    let is_there = dir.open().and_then(|dir| dir.kind(name)).is_ok_and(|kind| matches!(kind, Kind::File(_)));
+    if is_there { said_unix_s.saturating_mul(1000) } else { 0 }
 }
 
 fn number(info: &Info, field: &'static str) -> Result<u64, TalkError> {

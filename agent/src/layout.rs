@@ -319,7 +319,7 @@ impl InstanceDir {
             return Err(io::Error::other("it does not carry the stamp that it is to be set aside with"));
         }
         let name = stamp.aside_name();
-        base.move_away(&place, &dir, &base.enter(".trash")?, &name)?;
+        base.move_away(&place, &dir, &base.keep(".trash", 0o700)?, &name)?;
         Ok(self.base.join(".trash").join(name))
     }
 

@@ -69,7 +69,8 @@ impl Admin {
         let roll = record.roll.as_ref().map(|roll| in_words(roll.operation)).transpose()?.unwrap_or_default();
         let rebuild = record.rebuild.as_ref().map(|rebuild| in_words(rebuild.operation)).transpose()?;
         let protection = protection::shown(&self.shared, record)?;
-        Ok(wire::Cluster { rotation, roll, rebuild: rebuild.unwrap_or_default(), protection, ..cluster })
+        let quarantined = status::quarantined(record, &self.shared.known(record)?);
+        Ok(wire::Cluster { rotation, roll, rebuild: rebuild.unwrap_or_default(), protection, quarantined, ..cluster })
     }
 
     fn status(&self, name: &str) -> Result<wire::GetStatusResponse, Failure> {
@@ -288,7 +289,7 @@ impl admin_server::Admin for Admin {
     async fn purge_trash(&self, request: Request<wire::PurgeTrashRequest>) -> Answer<wire::PurgeTrashResponse> {
         let visit = visit(&request)?;
         let request = request.into_inner();
-        let undoing = |id, _| rebuild::under_way(&self.shared, id);
+        let undoing = |id, life| rebuild::under_way(&self.shared, id, life);
         Ok(Response::new(trash::purge(&self.shared, &visit, &request, undoing).await?))
     }
 

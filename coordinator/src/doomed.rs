@@ -9,7 +9,10 @@ mod findings;
 mod returns;
 mod words;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use muster_proto::{
     HostName, Incarnation, Member, OperationId, Port, ServerVersion, Spec,
@@ -17,12 +20,15 @@ use muster_proto::{
     wire,
 };
 
-use crate::blueprint::Blueprint;
+use crate::{blueprint::Blueprint, rebuild::offset_of};
 
 pub use changes::changes;
 pub use fence::{fence_live, too_old};
-pub use findings::{findings, keeps_less, may_be_written, writes};
-pub use returns::{incomplete, placement};
+pub use findings::{findings, keeps_less, may_be_written, no_trash, writes};
+pub use returns::{incomplete, lacking, placement};
+
+/// How long writes are counted: shorter, and a client that writes now and then is missed.
+pub const WATCH: Duration = Duration::from_secs(1);
 
 /// What the instances of each host hold, or why that is not known.
 pub type Appraisals = BTreeMap<HostName, Result<wire::Appraisal, String>>;
@@ -54,6 +60,8 @@ pub struct Question<'a> {
     pub server: Option<ServerVersion>,
     /// The operation that would give way to it.
     pub supersedes: Option<OperationId>,
+    /// The life that an undo would bring back now, and not any more afterwards, if something is left of it.
+    pub buries: Option<Incarnation>,
     /// What the instances hold.
     pub appraisals: &'a Appraisals,
 }
@@ -92,6 +100,8 @@ pub fn plan(of: &Question) -> wire::RebuildPlan {
         changes: changes(of.spec, of.next),
         even_if_serving: of.even_if_serving,
         supersedes: of.supersedes.map(|id| id.to_string()).unwrap_or_default(),
+        bus_offset_now: offset_of(of.blueprint).get().into(),
+        buries: of.buries.map_or(0, |life| life.0),
     }
 }
 

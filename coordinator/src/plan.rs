@@ -92,6 +92,7 @@ fn lasting(rebuild: &wire::RebuildPlan) -> wire::RebuildPlan {
     wire::RebuildPlan {
         doomed: rebuild.doomed.iter().map(doomed).collect(),
         returns: rebuild.returns.iter().map(returns).collect(),
+        buries: 0,
         ..rebuild.clone()
     }
 }

@@ -112,10 +112,15 @@ pub fn begin(record: &ClusterRecord, order: Order) -> ClusterRecord {
         undo: order.undo,
         missing: order.missing,
         can_return: record.formed_ms.is_some(),
-        lived: record.formed_ms.is_some() || came_back(record),
+        lived: has_lived(record),
         next: Some(Box::new(order.next)),
     };
     ClusterRecord { rebuild: Some(rebuild), ..record.clone() }
+}
+
+/// The life has been a cluster, if perhaps not since it came back.
+pub fn has_lived(record: &ClusterRecord) -> bool {
+    record.formed_ms.is_some() || came_back(record)
 }
 
 /// The life is one that an undo has put back, or was about to when another rebuild took its place.
@@ -286,11 +291,6 @@ impl ClusterRecord {
         let next = self.rebuild.as_ref().and_then(|rebuild| rebuild.next.as_ref());
         let blueprints = next.map(|next| &next.blueprint).into_iter().chain([&self.blueprint]);
         blueprints.into_iter().any(|blueprint| blueprint.members.iter().any(|member| member.host == *host))
-    }
-
-    /// What may still be in place elsewhere.
-    pub fn remnants_off(&self, host: &HostName) -> Vec<Remnant> {
-        self.remnants.iter().filter(|remnant| remnant.host != *host).cloned().collect()
     }
 
     /// What may still be in place on a host, by port.

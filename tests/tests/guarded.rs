@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests are tests")]
 
 use std::{
+    fs,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -13,7 +14,7 @@ use std::{
 use muster_proto::failure::Reason;
 use muster_tests::{
     Before, Data, Output, Status, World,
-    api::{anew, back},
+    api::{anew, back, blindly},
     eventually, lives,
 };
 use redis::cluster::ClusterClientBuilder;
@@ -186,4 +187,29 @@ fn a_protected_cluster_is_not_rebuilt_whatever_is_typed() {
     let audit = world.muster(&["audit"]).expect(0);
     says(&audit, &["cluster orders may not be rebuilt", "cluster orders may be rebuilt again"]);
     world.muster(&["protect", "carts"]).expect(1);
+}
+
+/// Everything would be stopped, and nothing could be moved.
+#[test]
+fn where_nothing_can_be_set_aside_nothing_is_stopped() {
+    let world = World::seed();
+    world.bootstrap("orders");
+    lives::until_latched(&world);
+    let formed = lives::standing(&world, "orders");
+    let data = Data::write(&formed, "old", 100);
+    let mut api = world.api();
+    let planned = api.plan_rebuild(blindly(anew("orders"))).unwrap().hash;
+    let trash = world.base_dir("server2").join(".trash");
+    fs::remove_dir(&trash).unwrap();
+    fs::write(&trash, "what somebody has put there").unwrap();
+    let refused = world.muster(&["rebuild", "orders", "--confirm", "orders"]).expect(1);
+    says(&refused, &["TRASH_UNUSABLE", &trash.display().to_string(), "on server2", "nothing was changed"]);
+    let late = api.approve(&planned, "late", "orders").unwrap_err();
+    assert!(late.is(Reason::PreflightFailed) && late.message.contains("nothing was changed"), "{late:?}");
+    assert_eq!(lives::standing(&world, "orders").node_ids(), formed.node_ids());
+    data.is_there(&formed);
+    // One that is missing is made: whoever tidies up does no harm.
+    fs::remove_file(&trash).unwrap();
+    world.muster(&["rebuild", "orders", "--confirm", "orders"]).expect(0);
+    lives::are(&lives::of_life(&lives::all_trash(&world), 1), &formed);
 }

@@ -310,13 +310,17 @@ fn a_server_that_writes_its_first_log_is_waited_for_and_keeps_what_it_holds() {
     assert_eq!(data::count(&again), 200);
 }
 
-/// What is left behind on a host that is never to come back would hold its bus ports for ever.
+/// What is left behind on a host that is never to come back would hold its bus ports for ever. Should it come back, it
+/// must not serve.
 #[test]
-fn what_was_on_a_host_that_is_removed_is_awaited_no_longer() {
+fn what_was_on_a_host_that_is_removed_is_awaited_no_longer_and_set_aside_all_the_same() {
     let hosts = [("server1", "7000-7002"), ("server2", "7000-7002"), ("server3", "7000-7002")];
     let mut world = World::new(&hosts);
     world.start();
     world.bootstrap("orders");
+    lives::until_latched(&world);
+    let before = lives::standing(&world, "orders");
+    let data = Data::write(&before, "old", 200);
     world.agent("server3").kill();
     for pid in world.redis_pids("server3") {
         processes::signal(pid, Signal::SIGKILL);
@@ -324,11 +328,23 @@ fn what_was_on_a_host_that_is_removed_is_awaited_no_longer() {
     world.until_host("server3", "unknown");
     world.muster(&["rebuild", "orders", "--fence-missing", "server3", "--confirm", "orders"]).expect(0);
     assert_eq!(lives::standing(&world, "orders").quarantined.len(), 3);
-    world.muster(&["host", "remove", "server3", "--confirm", "server3"]).expect(0);
+    let removed = world.muster(&["host", "remove", "server3", "--confirm", "server3"]).expect(0);
+    says(&removed, &["server3 is forgotten", "server3:7000 (life 1), server3:7001 (life 1), server3:7002 (life 1)"]);
     assert_eq!(lives::standing(&world, "orders").quarantined, Vec::<String>::new());
-    says(&world.muster(&["audit"]).expect(0), &["Trust/RemoveHost"]);
+    says(&world.muster(&["audit"]).expect(0), &["Trust/RemoveHost", "server3:7002 (life 1) was left behind there"]);
     // In use is another matter.
     says(&world.muster(&["host", "remove", "server2", "--confirm", "server2"]).expect(1), &["orders"]);
+
+    world.agent("server3").start();
+    eventually(SOON, "all of life 1 is in the trash", || match lives::of_life(&lives::all_trash(&world), 1).len() {
+        9 => Ok(()),
+        fewer => Err(fewer.to_string()),
+    });
+    assert_eq!(world.redis_pids("server3"), Vec::<i32>::new());
+    world.muster(&["rebuild", "orders", "--undo", "--confirm", "orders"]).expect(0);
+    let again = lives::standing(&world, "orders");
+    assert_eq!(again.node_ids(), before.node_ids());
+    data.is_there(&again);
 }
 
 #[test]

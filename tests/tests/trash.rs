@@ -113,12 +113,17 @@ fn what_was_set_aside_is_listed_and_deleted_by_the_id_of_its_cluster() {
     }
     says(&world.muster(&["trash", "orders"]).expect(0), &[&id, "muster rebuild orders --undo", ".trash/7005-orders-"]);
     says(&world.muster(&["trash", "carts"]).expect(1), &["there is no cluster carts"]);
+    // One more, and life 2 is where life 1 is: in the trash, and out of reach.
+    let again = world.muster(&["rebuild", "orders", "--dry-run"]).expect(0);
+    says(&again, &["ENDS_UNDO", "life 2 now, and life 3 afterwards", "muster rebuild orders --undo"]);
 
     // What is refused, or is about nothing, deletes nothing.
     let before = Before::of(&world);
     let purge = ["trash", "purge", "--cluster-id", &id, "--incarnation", "1"];
     says(&world.muster(&purge).expect(64), &["--confirm CLUSTER", "nothing was changed"]);
-    says(&world.muster(&[&purge[..], &["--confirm", "carts"]].concat()).expect(1), &["nothing was changed"]);
+    says(&world.muster(&[&purge[..], &["--confirm", "carts"]].concat()).expect(64), &["nothing was changed"]);
+    let slip = world.muster(&[&purge[..], &["--host", "server7", "--confirm", "orders"]].concat()).expect(64);
+    says(&slip, &["there is no host server7"]);
     let nothing = world.muster(&["trash", "purge", "--cluster-id", NOBODY, "--confirm", "orders"]).expect(0);
     says(&nothing, &["nothing like that", "nothing was changed"]);
     world.muster(&["trash", "purge", "--cluster-id", "orders", "--confirm", "orders"]).expect(64);
@@ -151,7 +156,10 @@ fn what_was_set_aside_is_listed_and_deleted_by_the_id_of_its_cluster() {
     let part = ["trash", "purge", "--cluster-id", &id, "--host", "server2", "--confirm", "orders"];
     says(&world.muster(&part), &["7003-orders-", "3 directories of"]);
     let undone = world.muster(&["rebuild", "orders", "--undo", "--confirm", "orders"]).expect(1);
-    says(&undone, &["TRASH_INCOMPLETE", "server2", "7003-7005", "nothing was changed"]);
+    says(&undone, &["TRASH_INCOMPLETE", "server2", "7003-7005", "NOT THERE ANY MORE", "nothing was changed"]);
+    let listed = world.muster(&["trash"]).expect(1);
+    says(&listed, &["[INCOMPLETE] life 2 of orders", "server2 (7003-7005)"]);
+    assert!(!listed.stdout.contains("--undo"), "{listed}");
     let mut api = world.api();
     let plan = api.plan_rebuild(back("orders")).unwrap();
     assert!(api.approve(&plan.hash, "incomplete", "orders").unwrap_err().is(Reason::NothingToUndo));
@@ -260,6 +268,9 @@ fn what_an_undo_that_is_under_way_needs_is_not_deleted() {
     let refused = |api: &mut muster_tests::Api| {
         let refused = api.purge(purge.clone()).unwrap_err();
         assert!(refused.is(Reason::OperationBusy) && refused.message.contains(&id), "{refused:?}");
+        // A life that it does not need may go.
+        let other = PurgeTrashRequest { incarnation: 9, ..purge.clone() };
+        assert_eq!(api.purge(other).unwrap().purged.len(), 0);
     };
     refused(&mut api);
     for directory in lives::trash(&world, "server2") {

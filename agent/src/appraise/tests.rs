@@ -107,11 +107,15 @@ async fn a_real_server_is_appraised_while_a_client_writes() {
     assert_eq!((running.role(), running.keeps.as_str()), (wire::Role::Master, "append-only file"));
     assert_eq!(running.clients, 0, "through the unix socket come only we");
     assert!(running.writes_millihertz > 1000 && running.writes_millihertz < 1_000_000, "{running:?}");
-    assert!(running.last_save_unix_ms > 1_600_000_000_000 && running.bytes > u64::try_from(conf.len()).unwrap());
+    assert_eq!(running.last_save_unix_ms, 0, "that it was started is no save");
+    assert!(running.bytes > u64::try_from(conf.len()).unwrap() && appraisal.trash_error.is_empty(), "{appraisal:?}");
     assert_eq!(running.path, dir.path().display().to_string());
     assert_eq!((down.port, down.error.as_str(), down.keeps.as_str()), (7001, "no server runs there", ""));
     assert!(down.bytes > 8 && down.keys == 0);
     assert!(running.runs && !down.runs, "nobody writes to what does not run");
+    Talk::connect(&dir.socket(), process.pid(), &[]).await.unwrap().tell(&cmd("SAVE")).await.unwrap();
+    let saved = appraise(&layout, &cluster, Duration::from_millis(100)).await;
+    assert!(saved.instances[0].last_save_unix_ms > 1_600_000_000_000, "{saved:?}");
     process.kill().unwrap();
     writing.await.unwrap();
     while process.reap().is_none() {

@@ -11,7 +11,7 @@ use std::{
 use muster_proto::{OperationId, printable};
 use serde::{Deserialize, Serialize};
 
-use super::{Directory, InstanceDir, STAMP, STAMP_MAX, Stamp};
+use super::{Directory, InstanceDir, Layout, STAMP, STAMP_MAX, Stamp};
 use crate::{
     permits::Wipe,
     process,
@@ -58,6 +58,14 @@ pub enum Hindrance {
     /// Could not be done in one step.
     #[error("{0} and the trash are not on one file system")]
     OtherDisk(PathBuf),
+    /// The trash itself: something else is in its place, or it takes nothing.
+    #[error("{path}, where it would go: {error}")]
+    Trash {
+        /// The trash.
+        path: PathBuf,
+        /// What the kernel says, or what we say of somebody else's directory.
+        error: io::Error,
+    },
     /// Nothing is there, or what is no directory.
     #[error("{0} is no directory")]
     Absent(PathBuf),
@@ -94,16 +102,22 @@ pub enum Hindrance {
     Io(#[from] io::Error),
 }
 
+impl Layout {
+    /// Whether there is a trash that directories can be moved to; if it is missing it is made. Why not, otherwise.
+    pub fn has_trash(&self) -> Result<(), Hindrance> {
+        let base = base(&self.base)?;
+        let trash = trash(&base, &self.base)?;
+        if base.identity()?.0 == trash.identity()?.0 { Ok(()) } else { Err(Hindrance::OtherDisk(self.base.clone())) }
+    }
+}
+
 impl InstanceDir {
     /// Moves the directory into `.trash`, in one step, by the right to that, which is used up. The note that says since
     /// when comes first; so a crash leaves a note without a directory at worst. Where it is then.
     pub fn set_aside_former(&self, wipe: Wipe, now_unix_ms: u64) -> Result<PathBuf, Hindrance> {
         let leaving = wipe.leaving();
         let (path, place) = (self.path(), self.port.to_string());
-        let base = match Tree::open(&self.base) {
-            Err(_) if is_link(&self.base) => return Err(Hindrance::BaseIsLink(self.base.clone())),
-            base => base?,
-        };
+        let base = base(&self.base)?;
         // Nothing of the server lives as long as we have its lock, and nothing can begin.
         let _lock = process::hold(self)?.ok_or_else(|| Hindrance::Locked(self.lock()))?;
         let dir = match base.kind(&place) {
@@ -114,10 +128,7 @@ impl InstanceDir {
             Ok(Kind::Directory) => base.enter(&place)?,
             Err(error) => return Err(error.into()),
         };
-        let trash = match base.enter(TRASH) {
-            Err(error) if is_mounted(&error) => return Err(Hindrance::OtherDisk(path)),
-            trash => trash?,
-        };
+        let trash = trash(&base, &self.base)?;
         // Also without a mount: each subvolume of btrfs is a file system of its own.
         if dir.identity()?.0 != trash.identity()?.0 {
             return Err(Hindrance::OtherDisk(path));
@@ -179,7 +190,7 @@ impl InstanceDir {
     }
 
     fn in_trash(&self, stamp: &Stamp) -> io::Result<(Tree, Tree)> {
-        let trash = Tree::open(&self.base)?.enter(TRASH)?;
+        let trash = Tree::open(&self.base)?.enter(TRASH).map_err(|error| at(&self.base.join(TRASH), &error))?;
         let dir = trash.enter(&stamp.aside_name())?;
         match Stamp::parse(&dir.read(STAMP, STAMP_MAX)?) {
             Ok(found) if found.same_life(stamp) => Ok((trash, dir)),
@@ -187,6 +198,26 @@ impl InstanceDir {
             Err(why) => Err(io::Error::other(format!("its stamp is not understood: {why}"))),
         }
     }
+}
+
+fn base(path: &Path) -> Result<Tree, Hindrance> {
+    match Tree::open(path) {
+        Err(_) if is_link(path) => Err(Hindrance::BaseIsLink(path.to_owned())),
+        base => Ok(base?),
+    }
+}
+
+/// Somebody may have tidied it away: an empty one is made, and what is no directory of ours is none.
+fn trash(base: &Tree, path: &Path) -> Result<Tree, Hindrance> {
+    base.keep(TRASH, 0o700).map_err(|error| match is_mounted(&error) {
+        true => Hindrance::OtherDisk(path.to_owned()),
+        false => Hindrance::Trash { path: path.join(TRASH), error },
+    })
+}
+
+/// The same error, with the place.
+fn at(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 fn is_link(path: &Path) -> bool {

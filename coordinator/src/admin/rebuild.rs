@@ -3,8 +3,10 @@
 pub mod begin;
 mod planned;
 
+use std::collections::BTreeSet;
+
 use muster_proto::{
-    ClusterId, Incarnation, OperationId,
+    ClusterId, HostName, Incarnation, OperationId, Port,
     failure::{Failure, Reason},
 };
 
@@ -13,6 +15,7 @@ pub use planned::plan;
 
 use super::{operations::Sign, roll};
 use crate::{
+    blueprint::Blueprint,
     credentials,
     keeper::{Said, Shared},
     ledger::{ClusterRecord, EndedLife, OpState},
@@ -26,22 +29,40 @@ pub fn target<'a>(record: &ClusterRecord, lives: &'a [EndedLife]) -> Option<&'a 
     lives.iter().filter(|ended| ended.formed).find(is_other)
 }
 
+/// A life that an undo would put back.
+#[derive(Debug)]
+pub struct Returnable {
+    /// As it was.
+    pub blueprint: Blueprint,
+    /// Directories of it that may not have been set aside yet.
+    pub in_place: BTreeSet<(HostName, Port)>,
+}
+
 /// The lives that an undo would put back now, one a cluster.
-pub fn undoable(shared: &Shared) -> Result<Vec<(ClusterId, Incarnation)>, Failure> {
+pub fn undoable(shared: &Shared) -> Result<Vec<Returnable>, Failure> {
     let mut found = Vec::new();
     for record in shared.ledger.clusters().map_err(store_failed)? {
-        let id = record.blueprint.cluster_id;
-        let lives = shared.ledger.lives(id).map_err(store_failed)?;
-        found.extend(target(&record, &lives).map(|ended| (id, ended.life.blueprint.incarnation)));
+        let lives = shared.ledger.lives(record.blueprint.cluster_id).map_err(store_failed)?;
+        found.extend(target(&record, &lives).map(|ended| {
+            let blueprint = ended.life.blueprint.clone();
+            Returnable { in_place: planned::in_place(&record, blueprint.incarnation), blueprint }
+        }));
     }
     Ok(found)
 }
 
-/// The rebuild or undo of a cluster that is under way: what it sets aside or puts back is in the trash, or about to be.
-pub fn under_way(shared: &Shared, id: ClusterId) -> Result<Option<OperationId>, Failure> {
+/// The rebuild or undo under way of a cluster that needs a life of it (or any): because it sets it aside or puts it
+/// back, or because its own undo would.
+pub fn under_way(shared: &Shared, id: ClusterId, life: Option<Incarnation>) -> Result<Option<OperationId>, Failure> {
     let clusters = shared.ledger.clusters().map_err(store_failed)?;
-    let record = clusters.into_iter().find(|record| record.blueprint.cluster_id == id);
-    Ok(record.and_then(|record| record.rebuild).map(|rebuild| rebuild.operation))
+    let Some(record) = clusters.into_iter().find(|record| record.blueprint.cluster_id == id) else { return Ok(None) };
+    let Some(rebuild) = &record.rebuild else { return Ok(None) };
+    let lives = shared.ledger.lives(id).map_err(store_failed)?;
+    let blueprints = [Some(&record.blueprint), rebuild.next.as_ref().map(|next| &next.blueprint)];
+    let last = target(&record, &lives).map(|ended| &ended.life.blueprint);
+    let mut needed: BTreeSet<_> = blueprints.into_iter().chain([last]).flatten().map(|it| it.incarnation).collect();
+    needed.extend(record.remnants.iter().map(|remnant| remnant.former.incarnation));
+    Ok(life.is_none_or(|life| needed.contains(&life)).then_some(rebuild.operation))
 }
 
 /// One that never was.

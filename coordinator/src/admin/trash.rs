@@ -9,27 +9,38 @@ use muster_proto::{
 };
 use uuid::Uuid;
 
+use super::rebuild::Returnable;
 use crate::{
+    doomed,
     gate::Visit,
     keeper::Shared,
     safeguard::{store_failed, unknown_host},
 };
 
+/// A life, and what of it is not there, as a sentence.
+type Lacking = ((ClusterId, Incarnation), String);
+
 /// What is in the trash of all hosts; of one cluster's name, or of all. `lives` are those that an undo would put back
-/// now.
+/// now, if all of them is there.
 pub async fn list(
     shared: &Arc<Shared>,
     request: &wire::ListTrashRequest,
-    lives: &[(ClusterId, Incarnation)],
+    lives: &[Returnable],
 ) -> Result<wire::ListTrashResponse, Failure> {
     let name = Some(request.cluster.as_str()).filter(|name| !name.is_empty());
     let name = name.map(str::parse::<ClusterName>).transpose();
     let name = name.map_err(|error| Failure::invalid(format!("cluster: {error}")))?;
     let hosts = shared.inventory().hosts().keys().cloned().collect();
-    let (entries, unknown) = entries(shared.rummage(hosts, None).await);
+    let found = shared.rummage(hosts, None).await;
+    let (whole, lacking) = whole(lives, &found);
+    let (entries, unknown) = entries(found);
     let meant = |entry: &wire::TrashEntry| name.as_ref().is_none_or(|name| entry.cluster == name.as_str());
     let mut entries: Vec<_> = entries.into_iter().filter(meant).collect();
-    mark(&mut entries, lives);
+    mark(&mut entries, &whole);
+    let is_shown = |(id, life): &(ClusterId, Incarnation)| {
+        entries.iter().any(|it| (&*it.cluster_id, it.incarnation) == (&*id.to_string(), life.0))
+    };
+    let incomplete = lacking.into_iter().filter(|(which, _)| is_shown(which)).map(|(_, why)| why).collect();
     // Where a host's trash is not known, it may be there.
     if let Some(name) = name.filter(|_| entries.is_empty() && unknown.is_empty())
         && shared.ledger.cluster(&name).map_err(store_failed)?.is_none()
@@ -37,7 +48,20 @@ pub async fn list(
         let message = format!("there is no cluster {name}, and none in any trash");
         return Err(Failure::new(Reason::UnknownCluster, message).hint("muster trash"));
     }
-    Ok(wire::ListTrashResponse { entries, unknown })
+    Ok(wire::ListTrashResponse { entries, unknown, incomplete })
+}
+
+/// Which of these lives are there in whole; and of the others, what they lack.
+fn whole(lives: &[Returnable], trash: &doomed::Trash) -> (Vec<(ClusterId, Incarnation)>, Vec<Lacking>) {
+    let (mut whole, mut lacking) = (Vec::new(), Vec::new());
+    for Returnable { blueprint, in_place } in lives {
+        let which = (blueprint.cluster_id, blueprint.incarnation);
+        match doomed::lacking(&doomed::Undo { blueprint, trash, in_place }) {
+            None => whole.push(which),
+            Some(why) => lacking.push((which, why)),
+        }
+    }
+    (whole, lacking)
 }
 
 /// What agents have found as one list, by cluster, incarnation, host and port; and what is not known.
@@ -90,8 +114,8 @@ fn entry(host: &HostName, directory: wire::Discarded) -> wire::TrashEntry {
     }
 }
 
-/// Deletes from the trash, for good. `undoing` is the undo that needs directories of that cluster and life (or of any
-/// life of it) now.
+/// Deletes from the trash, for good. `undoing` is the rebuild or undo that needs directories of that cluster and life
+/// (or of any life of it) now.
 pub async fn purge(
     shared: &Arc<Shared>,
     visit: &Visit,
@@ -105,8 +129,13 @@ pub async fn purge(
     {
         let _sole = shared.decide();
         if let Some(operation) = undoing(id, incarnation)? {
-            let message = format!("operation {operation} puts back what is to be deleted; nothing was deleted");
-            return Err(Failure::new(Reason::OperationBusy, message).hint(format!("muster op watch {operation}")));
+            let message = format!(
+                "operation {operation} sets aside or puts back what is to be deleted, or can be undone with it; nothing \
+                 was deleted"
+            );
+            return Err(Failure::new(Reason::OperationBusy, message).hint(format!(
+                "wait for it (muster op watch {operation}), or delete an older life alone: --incarnation N"
+            )));
         }
         shared.take_two(visit, &format!("delete {what}"))?;
         // What happens to it is known only when the hosts have answered, and we may be gone by then.

@@ -13,8 +13,7 @@ pub fn confirmable(
 ) -> Result<(), CliError> {
     match confirm {
         Some(other) if other.trim() != name => {
-            let what = format!("--confirm says {}, and this is about {name}", other.trim());
-            Err(CliError::Usage { what, hint: format!("look at what would be done: {look}") })
+            Err(another(other, name, &format!("look at what would be done: {look}")))
         }
         None if !context.console.asks => Err(nowhere(name, &format!("look first ({look}), then: {again}"))),
         _ => Ok(()),
@@ -31,6 +30,7 @@ pub async fn confirmed(
     again: &str,
 ) -> Result<(), CliError> {
     let typed = match confirm {
+        Some(other) if other.trim() != name => return Err(another(&other, name, &format!("{again} --confirm {name}"))),
         Some(confirm) => Some(confirm),
         None if context.console.asks => {
             context.console.note(meaning);
@@ -40,6 +40,11 @@ pub async fn confirmed(
     };
     let fits = typed.is_some_and(|typed| typed.trim() == name);
     if fits { Ok(()) } else { Err(CliError::Unconfirmed(name.to_owned())) }
+}
+
+fn another(other: &str, name: &str, hint: &str) -> CliError {
+    let what = format!("--confirm says {}, and this is about {name}", other.trim());
+    CliError::Usage { what, hint: hint.to_owned() }
 }
 
 fn nowhere(name: &str, again: &str) -> CliError {

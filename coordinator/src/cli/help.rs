@@ -53,7 +53,8 @@ WHICH COORDINATOR, the first of these that is there:
   context that is kept for it.
 
 Data goes to stdout, everything else to stderr. With --output json each command
-writes exactly one document, and commands that watch write one on each line.
+writes exactly one document, commands that watch one on each line, and what is
+refused before anything was done none: stderr says why, and the exit code.
 Fields are only ever added.
 
 ",

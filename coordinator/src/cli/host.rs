@@ -8,7 +8,7 @@ use muster_proto::{
 };
 
 use super::{Context, Verdict, args::HostCommand, confirm::confirmed, error::CliError, token};
-use crate::render::trust::{OneJson, RemovedJson, one};
+use crate::render::trust::{OneJson, RemovedJson, one, removed};
 
 pub async fn run(context: &mut Context, command: HostCommand) -> Result<Verdict, CliError> {
     match command {
@@ -38,15 +38,16 @@ pub async fn run(context: &mut Context, command: HostCommand) -> Result<Verdict,
         HostCommand::Remove { host, confirm } => {
             let meaning = format!(
                 "All that is known of {host} is forgotten, its identity too. It is refused while the host has \
-                 instances.\nWhat a rebuild has left behind on it is awaited no longer, and its bus ports are free for \
-                 others: nothing of it may run any more.\nTo come back it has to be enrolled like a new one: muster \
-                 token create --host {host}"
+                 instances.\nWhat a rebuild has left behind on it holds nothing up any more, and its bus ports are \
+                 free for others: nothing of it may run any more, and an undo that needs it needs the host.\nTo come \
+                 back it has to be enrolled like a new one (muster token create --host {host}); what was left behind \
+                 is then stopped and set aside."
             );
             confirmed(context, host.as_str(), confirm, &meaning, &format!("muster host remove {host}")).await?;
             let mut trust = context.trust().await?;
             let request = RemoveHostRequest { host: host.to_string() };
-            context.change(&format!("removing host {host}"), trust.remove_host(request)).await?;
-            context.show(|| format!("host {host} is forgotten\n"), || RemovedJson::new(host.as_str()));
+            let answer = context.change(&format!("removing host {host}"), trust.remove_host(request)).await?;
+            context.show(|| removed(host.as_str(), &answer), || RemovedJson::new(host.as_str(), &answer));
         }
         HostCommand::RejoinToken { host, ttl } => {
             let request = CreateTokenRequest {

@@ -3,7 +3,7 @@
 //! What can be refused by the line alone is refused before the coordinator is asked for anything: another name behind
 //! `--confirm`, nobody to type one, a spec of another cluster.
 
-use muster_proto::wire::{Plan, PlanRebuildRequest};
+use muster_proto::wire::{Plan, PlanRebuildRequest, RebuildPlan};
 
 use super::{
     Context, Verdict,
@@ -98,6 +98,19 @@ async fn agree(
     confirmed(context, cluster, confirm, &meaning(plan), again).await
 }
 
+/// What to do next.
+fn then(cluster: &str, done: &RebuildPlan) -> String {
+    let mut text = format!("look at it: muster status {cluster}; what was set aside: muster trash {cluster}");
+    // What gave way may never have been a cluster, and then the way back leads elsewhere.
+    if done.supersedes.is_empty() {
+        let away = done.fenced.join(", ");
+        let when = if away.is_empty() { away } else { format!(", when {away} is back") };
+        let life = done.incarnation;
+        text += &format!("; have incarnation {life} back{when}: muster rebuild {cluster} --undo");
+    }
+    text
+}
+
 async fn watch(context: &mut Context, admin: &mut Admin, id: &str, plan: &Plan) -> Result<Verdict, CliError> {
     let operation = follow::own(context, admin, id).await?;
     let verdict = follow::verdict(&operation);
@@ -105,11 +118,7 @@ async fn watch(context: &mut Context, admin: &mut Admin, id: &str, plan: &Plan) 
         (Format::Json, _) => finish(context, Some(&operation), Some(plan)),
         (Format::Text, Ok(())) => {
             context.console.data(&formed(&operation, Some(plan.preflight_micros)));
-            let cluster = &operation.cluster;
-            context.console.note(&format!(
-                "look at it: muster status {cluster}; what was set aside: muster trash {cluster}; take it back: muster \
-                 rebuild {cluster} --undo"
-            ));
+            context.console.note(&then(&operation.cluster, &plan.rebuild.clone().unwrap_or_default()));
         }
         (Format::Text, Err(_)) => {}
     }

@@ -1,8 +1,8 @@
 //! `muster trash`: what was set aside, and until when; and its deletion, for good.
 
 use muster_proto::{
-    ClusterName,
-    wire::{ListTrashRequest, ListTrashResponse, PurgeTrashRequest, TrashEntry},
+    ClusterName, HostName,
+    wire::{ListHostsRequest, ListTrashRequest, ListTrashResponse, PurgeTrashRequest, TrashEntry},
 };
 
 use super::{
@@ -10,7 +10,7 @@ use super::{
     apply::lay_out,
     args::{Purge, Trash, TrashCommand},
     confirm::confirmed,
-    connect::{Admin, THOROUGH, call},
+    connect::{Admin, QUICK, THOROUGH, call},
     error::CliError,
 };
 use crate::render::trash::{PurgedJson, TrashJson, directories, meaning, purged, text, unknown};
@@ -49,6 +49,11 @@ async fn purge(context: &mut Context, wanted: Purge) -> Result<Verdict, CliError
     let mut admin = context.connect().await?;
     let all = ask(&mut admin, String::new()).await?;
     let doomed: Vec<TrashEntry> = all.entries.iter().filter(|entry| is_meant(entry, &wanted)).cloned().collect();
+    if doomed.is_empty()
+        && let Some(host) = &wanted.host
+    {
+        known(&mut admin, host).await?;
+    }
     let Some(TrashEntry { cluster: name, incarnation, .. }) = doomed.first().cloned() else {
         let shown = PurgedJson { purged: Vec::new(), errors: all.unknown.clone() };
         context.show(|| format!("There is nothing like that in the trash.\n{}", unknown(&all.unknown)), || &shown);
@@ -68,6 +73,15 @@ async fn purge(context: &mut Context, wanted: Purge) -> Result<Verdict, CliError
     let answer = context.change_within(THOROUGH, &doing, admin.purge_trash(request)).await?;
     context.show(|| purged(&answer), || PurgedJson::from(&answer));
     Ok(Verdict::of(answer.errors.is_empty()))
+}
+
+/// Nothing in the trash of a host is one thing, and a slip of the pen another.
+async fn known(admin: &mut Admin, host: &HostName) -> Result<(), CliError> {
+    let answer = call("listing hosts", QUICK, admin.list_hosts(ListHostsRequest { facts: false })).await?;
+    if answer.hosts.iter().any(|known| known.name == host.as_str()) {
+        return Ok(());
+    }
+    Err(CliError::Usage { what: format!("there is no host {host}"), hint: "muster hosts".into() })
 }
 
 fn is_meant(entry: &TrashEntry, wanted: &Purge) -> bool {

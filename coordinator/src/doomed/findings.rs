@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BTreeMap};
 
 use muster_proto::{HostName, Member, Port, wire};
 
-use super::{Appraisals, Question, appraised, fence, returns, words};
+use super::{Appraisals, Question, WATCH, appraised, fence, returns, words};
 use crate::{blueprint::Blueprint, finding::Finding};
 
 /// More instances than this are said as a number.
@@ -15,7 +15,9 @@ const KEEPS: [&str; 3] = ["nothing", "snapshots", "append-only file"];
 /// Everything that the operator should know, or that stops it; the worst first.
 pub fn findings(of: &Question) -> Vec<Finding> {
     let mut findings = fence::findings(of);
+    findings.extend(no_trash(of.appraisals));
     findings.extend(serving(of));
+    findings.extend(buries(of));
     findings.extend(keeps_nothing(of));
     findings.extend(not_appraised(of));
     findings.extend(of.undo.as_ref().and_then(returns::incomplete));
@@ -45,10 +47,51 @@ pub fn writes(blueprint: &Blueprint, appraisals: &Appraisals) -> Option<String> 
     Some(format!("clients write to {}{more}", shown.join(", ")))
 }
 
+/// Hosts on which nothing can be set aside.
+pub fn no_trash(appraisals: &Appraisals) -> Vec<Finding> {
+    let one = |(host, found): (&HostName, &Result<wire::Appraisal, String>)| {
+        let why = found.as_ref().ok().map(|found| &found.trash_error).filter(|why| !why.is_empty())?;
+        let message = format!("nothing can be set aside there: {why}");
+        let cure = format!(
+            "on {host}: make way for a directory of that name, on the file system of base_dir; where nothing is, the \
+             agent makes it"
+        );
+        Some(Finding::fatal("TRASH_UNUSABLE", "base_dir/.trash", message).on(host).cure(cure))
+    };
+    appraisals.iter().filter_map(one).collect()
+}
+
+/// An undo goes back one life, and what there is now becomes that life.
+fn buries(of: &Question) -> Option<Finding> {
+    let (life, present, cluster) = (of.buries?, of.blueprint.incarnation, &of.blueprint.cluster);
+    let message = format!(
+        "an undo brings back life {life} now, and life {present} afterwards: then no command brings back life {life}, \
+         whose directories stay in .trash until they are deleted"
+    );
+    let cure = format!("where it is the data of life {life} that matters: muster rebuild {cluster} --undo");
+    Some(Finding::warning("ENDS_UNDO", format!("life {life}"), message).cure(cure))
+}
+
+/// Who writes seldom is not seen.
+fn connected(of: &Question) -> Option<Finding> {
+    let clients = of.blueprint.members.iter().filter_map(|member| Some(appraised(member, of.appraisals).ok()?.clients));
+    let most = clients.max().filter(|clients| *clients > 0 && !of.even_if_serving)?;
+    let message = format!(
+        "up to {} connected to an instance, and nobody wrote while it was looked at, which was {} s: who writes seldom \
+         is not seen",
+        if most == 1 { "1 client is".to_owned() } else { format!("{most} clients are") },
+        WATCH.as_secs_f64()
+    );
+    let cure = "be sure that they only read; they get errors from the first step on, and find an empty cluster then";
+    Some(Finding::warning("CLIENTS_CONNECTED", "clients", message).cure(cure))
+}
+
 fn serving(of: &Question) -> Option<Finding> {
-    let sentence = writes(of.blueprint, of.appraisals)?;
+    let Some(sentence) = writes(of.blueprint, of.appraisals) else { return connected(of) };
     if of.even_if_serving {
-        let message = format!("{sentence}; they get errors from the first step on, and see nothing of this afterwards");
+        let message = format!(
+            "{sentence}; they get errors from the first step on, and what they have written is in no cluster afterwards"
+        );
         return Some(Finding::warning("CLIENTS_WRITE", "clients", message));
     }
     let cure = format!("stop the writers, or say that you mean it: {} --even-if-serving", words::command(of, []));
@@ -67,8 +110,8 @@ fn keeps_nothing(of: &Question) -> Option<Finding> {
     let whole = nothing.len() == of.blueprint.members.len();
     let back = if whole { "an undo brings back an empty cluster" } else { "an undo brings them back empty" };
     let message = format!("the directories of {} keep nothing of the data: {back}", words::places(nothing));
-    let cure = "where the data matters: redis-cli BGSAVE on each of the masters just before; a server that is put back \
-                loads what that has written";
+    let cure = "where the data matters: copy it out with a client first; or, as a user whom the spec's rules let \
+                (+bgsave), BGSAVE on each of the masters: a server that is put back loads what that has written";
     Some(Finding::warning("KEEPS_NOTHING", "data", message).cure(cure))
 }
 

@@ -21,9 +21,11 @@ enum Whereabouts {
 /// Every directory, by host and port.
 pub(super) fn returning(undo: &Undo) -> Vec<wire::ReturningInstance> {
     let one = |member: &Member| {
-        let (bytes, aside_unix_ms) = match whereabouts(member, undo) {
-            Whereabouts::Trash(found) => (found.bytes, found.aside_unix_ms),
-            Whereabouts::InPlace | Whereabouts::Gone | Whereabouts::NotKnown(_) => (0, 0),
+        let (bytes, aside_unix_ms, missing) = match whereabouts(member, undo) {
+            Whereabouts::Trash(found) => (found.bytes, found.aside_unix_ms, String::new()),
+            Whereabouts::InPlace => (0, 0, String::new()),
+            Whereabouts::Gone => (0, 0, "not there any more".to_owned()),
+            Whereabouts::NotKnown(why) => (0, 0, format!("not known: {why}")),
         };
         wire::ReturningInstance {
             host: member.host.to_string(),
@@ -33,6 +35,7 @@ pub(super) fn returning(undo: &Undo) -> Vec<wire::ReturningInstance> {
             life: undo.blueprint.incarnation.0,
             bytes,
             aside_unix_ms,
+            missing,
         }
     };
     let mut all: Vec<_> = undo.blueprint.members.iter().map(one).collect();
@@ -42,6 +45,16 @@ pub(super) fn returning(undo: &Undo) -> Vec<wire::ReturningInstance> {
 
 /// What is missing of it.
 pub fn incomplete(undo: &Undo) -> Option<Finding> {
+    let (cluster, life) = (&undo.blueprint.cluster, undo.blueprint.incarnation);
+    let message = lacking(undo)?;
+    Some(Finding::fatal("TRASH_INCOMPLETE", format!("life {life}"), message).cure(format!(
+        "look at what is left: muster trash {cluster}; what was purged does not come back, and muster rebuild \
+         {cluster} makes a cluster without data"
+    )))
+}
+
+/// The same, as a sentence.
+pub fn lacking(undo: &Undo) -> Option<String> {
     let (mut gone, mut unknown): (Vec<_>, Vec<(&HostName, String)>) = (Vec::new(), Vec::new());
     for member in &undo.blueprint.members {
         match whereabouts(member, undo) {
@@ -60,11 +73,7 @@ pub fn incomplete(undo: &Undo) -> Option<Finding> {
         return None;
     }
     let (cluster, life) = (&undo.blueprint.cluster, undo.blueprint.incarnation);
-    let message = format!("life {life} of {cluster} cannot be put back whole: {}", missing.join("; "));
-    Some(Finding::fatal("TRASH_INCOMPLETE", format!("life {life}"), message).cure(format!(
-        "look at what is left: muster trash {cluster}; what was purged does not come back, and muster rebuild \
-         {cluster} makes a cluster without data"
-    )))
+    Some(format!("life {life} of {cluster} cannot be put back whole: {}", missing.join("; ")))
 }
 
 /// Exactly that directory, by its stamp; what only looks like it is not taken for it.

@@ -47,7 +47,6 @@ fn world() -> World {
             path: format!("/var/lib/muster/{}", member.port),
             bytes: 4096,
             keys: 100,
-            clients: 2,
             last_save_unix_ms: 1_700_000_000_000,
             role: wire::Member::from(member).role,
             keeps: "append-only file".into(),
@@ -94,6 +93,7 @@ impl World {
             bus_offset: if self.fenced.is_empty() { 10_000 } else { 11_000 },
             server: Some(self.server.parse().unwrap()),
             supersedes: None,
+            buries: None,
             appraisals: &self.appraisals,
         }
     }
@@ -144,10 +144,10 @@ fn the_plan_names_every_directory_and_what_it_holds() {
     world.next = without(&world.spec, &world.fenced).unwrap();
     let plan = plan(&world.question());
     expect![[r#"
-        server1:7000 0202 ROLE_MASTER "/var/lib/muster/7000" 4096 bytes, 100 keys, 2 clients, "append-only file"
-        server1:7001 0909 ROLE_REPLICA "/var/lib/muster/7001" 4096 bytes, 100 keys, 2 clients, "append-only file"
-        server2:7002 0505 ROLE_MASTER "/var/lib/muster/7002" 4096 bytes, 100 keys, 2 clients, "append-only file"
-        server2:7003 0303 ROLE_UNSPECIFIED "/var/lib/muster/7003" 4096 bytes, 100 keys, 2 clients, "append-only file" ?
+        server1:7000 0202 ROLE_MASTER "/var/lib/muster/7000" 4096 bytes, 100 keys, 0 clients, "append-only file"
+        server1:7001 0909 ROLE_REPLICA "/var/lib/muster/7001" 4096 bytes, 100 keys, 0 clients, "append-only file"
+        server2:7002 0505 ROLE_MASTER "/var/lib/muster/7002" 4096 bytes, 100 keys, 0 clients, "append-only file"
+        server2:7003 0303 ROLE_UNSPECIFIED "/var/lib/muster/7003" 4096 bytes, 100 keys, 0 clients, "append-only file" ?
         server3:7004 0808 ROLE_UNSPECIFIED quarantined "" 0 bytes, 0 keys, 0 clients, "" ?
         server3:7005 0606 ROLE_UNSPECIFIED quarantined "" 0 bytes, 0 keys, 0 clients, "" ?
     "#]]
@@ -179,9 +179,56 @@ fn clients_that_write_stop_it_unless_that_is_meant() {
             world.even_if_serving = true;
         },
         expect![[r#"
-            Warning CLIENTS_WRITE [clients]: clients write to server1:7000 (120.5/s), server2:7002 (under 0.1/s); they get errors from the first step on, and see nothing of this afterwards
+            Warning CLIENTS_WRITE [clients]: clients write to server1:7000 (120.5/s), server2:7002 (under 0.1/s); they get errors from the first step on, and what they have written is in no cluster afterwards
         "#]],
     );
+}
+
+#[test]
+fn whoever_is_connected_and_writes_seldom_may_not_be_seen() {
+    let connected = |world: &mut World| {
+        world.at(7000).clients = 1;
+        world.at(7001).clients = 3;
+    };
+    check(
+        connected,
+        expect![[r#"
+        Warning CLIENTS_CONNECTED [clients]: up to 3 clients are connected to an instance, and nobody wrote while it was looked at, which was 1 s: who writes seldom is not seen
+            be sure that they only read; they get errors from the first step on, and find an empty cluster then
+    "#]],
+    );
+    check(
+        |world| {
+            connected(world);
+            world.even_if_serving = true;
+        },
+        expect![[""]],
+    );
+}
+
+#[test]
+fn where_nothing_can_be_set_aside_that_is_said_before_anything_is_stopped() {
+    check(
+        |world| {
+            let found = world.appraisals.get_mut(&host(2)).unwrap().as_mut().unwrap();
+            found.trash_error = "/var/lib/muster/.trash, where it would go: Not a directory".into();
+        },
+        expect![[r#"
+            Fatal TRASH_UNUSABLE server2 [base_dir/.trash]: nothing can be set aside there: /var/lib/muster/.trash, where it would go: Not a directory
+                on server2: make way for a directory of that name, on the file system of base_dir; where nothing is, the agent makes it
+        "#]],
+    );
+}
+
+#[test]
+fn the_life_that_no_undo_brings_back_any_more_is_named() {
+    let world = world();
+    let question = Question { buries: Some(Incarnation(4)), ..world.question() };
+    expect![[r#"
+        Warning ENDS_UNDO [life 4]: an undo brings back life 4 now, and life 1 afterwards: then no command brings back life 4, whose directories stay in .trash until they are deleted
+            where it is the data of life 4 that matters: muster rebuild orders --undo
+    "#]].assert_eq(&shown(findings(&question)));
+    assert_eq!((plan(&question).buries, plan(&world.question()).buries), (4, 0));
 }
 
 #[test]
@@ -207,16 +254,16 @@ fn an_undo_that_would_come_back_empty_is_said_before() {
     check(
         |world| (7000..7006).for_each(|port| world.at(port).keeps = "nothing".into()),
         expect![[r#"
-        Warning KEEPS_NOTHING [data]: the directories of server1 (7000-7001), server2 (7002-7003), server3 (7004-7005) keep nothing of the data: an undo brings back an empty cluster
-            where the data matters: redis-cli BGSAVE on each of the masters just before; a server that is put back loads what that has written
-    "#]],
+            Warning KEEPS_NOTHING [data]: the directories of server1 (7000-7001), server2 (7002-7003), server3 (7004-7005) keep nothing of the data: an undo brings back an empty cluster
+                where the data matters: copy it out with a client first; or, as a user whom the spec's rules let (+bgsave), BGSAVE on each of the masters: a server that is put back loads what that has written
+        "#]],
     );
     check(
         |world| world.at(7000).keeps = "nothing".into(),
         expect![[r#"
-        Warning KEEPS_NOTHING [data]: the directories of server1 (7000) keep nothing of the data: an undo brings them back empty
-            where the data matters: redis-cli BGSAVE on each of the masters just before; a server that is put back loads what that has written
-    "#]],
+            Warning KEEPS_NOTHING [data]: the directories of server1 (7000) keep nothing of the data: an undo brings them back empty
+                where the data matters: copy it out with a client first; or, as a user whom the spec's rules let (+bgsave), BGSAVE on each of the masters: a server that is put back loads what that has written
+        "#]],
     );
     // There is nothing to keep.
     check(

@@ -62,7 +62,7 @@ async fn what_instances_hold_is_asked_of_every_host_and_a_wrong_answer_is_none()
     fleet.answers(|host, kind| match (host.as_str(), kind) {
         ("server1", Kind::Appraise(task)) if task.cluster == "orders" && task.watch_ms == 1000 => {
             let instances = vec![wire::Appraised { port: 7000, keys: 3, ..Default::default() }];
-            Some(Outcome::Appraisal(wire::Appraisal { instances }))
+            Some(Outcome::Appraisal(wire::Appraisal { instances, trash_error: String::new() }))
         }
         _ => Some(Outcome::Release(wire::ReleaseResult::default())),
     });

@@ -9,10 +9,8 @@ use muster_proto::{
 };
 
 use super::ANSWER;
-use crate::{blueprint::Blueprint, keeper::Shared};
+use crate::{blueprint::Blueprint, doomed::WATCH, keeper::Shared};
 
-/// How long writes are counted: shorter, and a client that writes now and then is missed.
-const WATCH: Duration = Duration::from_secs(1);
 /// Patience for a deletion. Large files take time, and what was not answered may still be done.
 const PURGE: Duration = Duration::from_secs(60);
 

@@ -9,6 +9,7 @@ use crate::{
     gate::Visit,
     keeper::Shared,
     ledger::LedgerError,
+    rebuild::Remnant,
     safeguard::{store_failed, unknown_host},
     trust::{HostRecord, TrustState},
 };
@@ -76,7 +77,8 @@ pub fn revoke(
     Ok(wire::RevokeHostResponse { trust: Some(trust) })
 }
 
-/// Forgets a host that has no instances. What was left behind on it is awaited no longer.
+/// Forgets a host that has no instances. What was left behind on it holds nothing up any more; should the host come
+/// back all the same, it is set aside.
 pub fn remove(shared: &Shared, visit: &Visit, name: &str) -> Result<wire::RemoveHostResponse, Failure> {
     let _sole = shared.decide();
     let host = name.parse().map_err(|_| unknown_host(name))?;
@@ -90,16 +92,17 @@ pub fn remove(shared: &Shared, visit: &Visit, name: &str) -> Result<wire::Remove
             .hint(format!("to cut it off without forgetting it: muster host revoke {host}")));
     }
     shared.take_two(visit, &format!("remove host {host}"))?;
+    let mut left: Vec<_> = clusters.iter().flat_map(|it| &it.remnants).filter(|it| it.host == host).collect();
+    left.sort_by_key(|remnant| (remnant.port, remnant.former.life));
+    let left_behind: Vec<_> = left.into_iter().map(Remnant::name).collect();
     let written = shared.ledger.write(|write| {
         write.forget_host(&host)?;
-        for record in clusters.iter().filter(|record| record.hosts().contains(&host)) {
-            write.remnants(&record.blueprint.cluster, &record.remnants_off(&host))?;
-        }
-        write.audit(&visit.caller, &visit.from, "Trust/RemoveHost", host.as_str())?;
+        let left = left_behind.iter().map(|name| format!("; {name} was left behind there")).collect::<String>();
+        write.audit(&visit.caller, &visit.from, "Trust/RemoveHost", &format!("{host}{left}"))?;
         Ok::<_, LedgerError>(())
     });
     written.map_err(store_failed)?;
     shared.cut_host(&host);
     shared.inventory().forget(&host);
-    Ok(wire::RemoveHostResponse {})
+    Ok(wire::RemoveHostResponse { left_behind })
 }

@@ -33,6 +33,7 @@ pub struct RebuildJson {
     changes: Vec<String>,
     even_if_serving: bool,
     supersedes: Option<String>,
+    ends_undo_of: Option<u64>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -63,6 +64,7 @@ struct ReturningJson {
     life: u64,
     bytes: u64,
     aside_unix_ms: Option<u64>,
+    missing: Option<String>,
 }
 
 impl From<&RebuildPlan> for RebuildJson {
@@ -79,6 +81,7 @@ impl From<&RebuildPlan> for RebuildJson {
             changes: rebuild.changes.clone(),
             even_if_serving: rebuild.even_if_serving,
             supersedes: some(&rebuild.supersedes),
+            ends_undo_of: Some(rebuild.buries).filter(|life| *life > 0),
         }
     }
 }
@@ -116,6 +119,7 @@ impl From<&ReturningInstance> for ReturningJson {
             life: returning.life,
             bytes: returning.bytes,
             aside_unix_ms: Some(returning.aside_unix_ms).filter(|at| *at > 0),
+            missing: some(&returning.missing),
         }
     }
 }
@@ -126,10 +130,9 @@ pub fn text(plan: &Plan) -> String {
     let now = plan.expires_unix_ms.saturating_sub(VALID_MS);
     let mut parts = vec![heading(cluster(plan), &rebuild)];
     if rebuild.undo {
-        parts.extend([returning(&rebuild.returns, now), doomed(&rebuild, now)]);
-    } else {
-        parts.extend([doomed(&rebuild, now), changes(&rebuild)]);
+        parts.push(returning(&rebuild, now));
     }
+    parts.extend([doomed(&rebuild, now), changes(&rebuild)]);
     parts.push(plan::text(plan, Detail::Brief));
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
@@ -141,7 +144,10 @@ pub fn meaning(plan: &Plan) -> String {
     let name = cluster(plan);
     let (there, away) = (rebuild.doomed.iter().filter(|doomed| !doomed.quarantined).count(), rebuild.fenced.join(", "));
     let instances = count(there, "instance");
-    let without = if away.is_empty() { String::new() } else { format!(" {away} is fenced off and not waited for.") };
+    let without = match away.is_empty() {
+        true => String::new(),
+        false => format!(" {away} is fenced off and not waited for; an undo waits until it is back."),
+    };
     let then = if rebuild.undo {
         format!("incarnation {} is put back with the data that it had", rebuild.becomes)
     } else {
@@ -151,12 +157,25 @@ pub fn meaning(plan: &Plan) -> String {
     let lost = if lost.is_empty() { lost } else { format!("\nWhat {lost} holds is on no disk: it is lost.") };
     // What is superseded has left no whole cluster to go back to.
     let cancel = match rebuild.supersedes.is_empty() {
-        true => "Until the first directory moves it can be called off (muster op cancel); afterwards it can be undone",
-        false => "It cannot be called off, because what there is now is no whole cluster; it can be undone",
+        true => format!(
+            "Until the first directory moves it can be called off (muster op cancel); afterwards it can be undone \
+             (muster rebuild {name} --undo)."
+        ),
+        false => format!(
+            "It cannot be called off, because what there is now is no whole cluster; what can be brought back then is \
+             said by: muster trash {name}."
+        ),
     };
+    let buries = match rebuild.buries {
+        0 => String::new(),
+        life => {
+            format!("\nIncarnation {life}, which an undo would bring back now, no command brings back any more then.")
+        }
+    };
+    let total = totals(&rebuild.doomed);
     format!(
-        "All {instances} of {name} are stopped, then their directories are renamed into .trash on their hosts, and \
-         {then}. Clients are cut off until it is formed.{without}\n{cancel} (muster rebuild {name} --undo).{lost}"
+        "{total}All {instances} of {name} are stopped, then their directories are renamed into .trash on their hosts, \
+         and {then}. Clients are cut off until it is formed.{without}\n{cancel}{buries}{lost}"
     )
 }
 
@@ -177,8 +196,10 @@ fn heading(name: &str, rebuild: &RebuildPlan) -> String {
     if !fenced.is_empty() {
         text += &format!("[FENCED] without {fenced}: what comes back of that finds nobody, because bus ports change\n");
     }
-    if ![0, u32::from(BusOffset::default().get())].contains(&rebuild.bus_offset) {
-        text += &format!("Bus ports are client ports + {} from then on\n", rebuild.bus_offset);
+    // Of a coordinator from before it was said what they are now, what is unusual is shown.
+    let now = if rebuild.bus_offset_now == 0 { BusOffset::default().get().into() } else { rebuild.bus_offset_now };
+    if ![0, now].contains(&rebuild.bus_offset) {
+        text += &format!("Bus ports are client ports + {} from then on, and are + {now} now\n", rebuild.bus_offset);
     }
     text
 }
@@ -239,21 +260,22 @@ fn notes(all: &[DoomedInstance]) -> String {
     }
 }
 
-fn returning(all: &[ReturningInstance], now: u64) -> String {
+fn returning(rebuild: &RebuildPlan, now: u64) -> String {
     let row = |returning: &ReturningInstance| {
-        let aside = match ago(returning.aside_unix_ms, now) {
-            Some(ago) => format!("{ago} ({})", moment(returning.aside_unix_ms)),
-            None => "still in place".to_owned(),
+        let aside = match (&*returning.missing, ago(returning.aside_unix_ms, now)) {
+            ("", Some(ago)) => format!("{ago} ({})", moment(returning.aside_unix_ms)),
+            ("", None) => "still in place".to_owned(),
+            (missing, _) => missing.to_uppercase(),
         };
         let name = format!("{}:{}", returning.host, returning.port);
         [name, short(&returning.node_id), size(returning.bytes), aside]
     };
-    let rows = all.iter().map(row).collect();
-    let mut text = format!("Put back from .trash:\n{}", table(["INSTANCE", "NODE", "SIZE", "SET ASIDE"], rows));
-    if let Some(first) = all.iter().map(|returning| returning.aside_unix_ms).filter(|at| *at > 0).min() {
-        text += &format!("What clients have written since {} is not in it: that is set aside now\n", moment(first));
-    }
-    text
+    let table = table(["INSTANCE", "NODE", "SIZE", "SET ASIDE"], rebuild.returns.iter().map(row).collect());
+    format!(
+        "Put back from .trash:\n{table}Nothing that clients have written to incarnation {} is in it: that is set aside \
+         now\n",
+        rebuild.incarnation
+    )
 }
 
 fn changes(rebuild: &RebuildPlan) -> String {

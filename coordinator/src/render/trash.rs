@@ -12,6 +12,7 @@ use super::{moment, short, size, table};
 pub struct TrashJson {
     entries: Vec<EntryJson>,
     unknown: Vec<String>,
+    incomplete: Vec<String>,
 }
 
 /// What was deleted, for scripts.
@@ -42,7 +43,11 @@ pub struct EntryJson {
 
 impl From<&ListTrashResponse> for TrashJson {
     fn from(answer: &ListTrashResponse) -> Self {
-        Self { entries: answer.entries.iter().map(EntryJson::from).collect(), unknown: answer.unknown.clone() }
+        Self {
+            entries: answer.entries.iter().map(EntryJson::from).collect(),
+            unknown: answer.unknown.clone(),
+            incomplete: answer.incomplete.clone(),
+        }
     }
 }
 
@@ -78,6 +83,7 @@ pub fn text(answer: &ListTrashResponse, cluster: &str) -> String {
     if !entries.is_empty() && !cluster.is_empty() {
         parts.push(directories(entries));
     }
+    parts.push(answer.incomplete.iter().map(|why| format!("[INCOMPLETE] {why}\n")).collect());
     parts.push(unknown(&answer.unknown));
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
@@ -198,6 +204,7 @@ pub(crate) mod tests {
         ListTrashResponse {
             entries: vec![entry(1, 1, 7000, false), entry(2, 1, 7000, true), entry(2, 2, 7003, true)],
             unknown: vec![],
+            incomplete: vec![],
         }
     }
 
@@ -212,7 +219,8 @@ pub(crate) mod tests {
 
     #[test]
     fn of_one_cluster_each_directory_is_shown_and_who_was_not_heard() {
-        let answer = ListTrashResponse { unknown: vec!["server3 does not answer".into()], ..two_lives() };
+        let incomplete = vec!["life 1 of orders cannot be put back whole: not there any more: server1 (7001)".into()];
+        let answer = ListTrashResponse { unknown: vec!["server3 does not answer".into()], incomplete, ..two_lives() };
         expect![[r#"
             CLUSTER  INCARNATION  INSTANCES  HOSTS             SIZE     SET ASIDE             UNTIL                 UNDO                          CLUSTER ID
             orders   1            1          server1           1.2 GiB  2026-11-22T22:00:07Z  not by age            -                             6f1c2a34-8d1e-4b52-9f3a-0c5d7e9b1a2f
@@ -223,6 +231,8 @@ pub(crate) mod tests {
             server1:7000  orders   2            7000abcd  1.2 GiB  2026-11-22T22:00:07Z  2026-11-29T22:00:00Z  .trash/7000-orders-7000abcd-life2
             server2:7003  orders   2            7003abcd  1.2 GiB  2026-11-22T22:00:07Z  2026-11-29T22:00:00Z  .trash/7003-orders-7003abcd-life2
 
+            [INCOMPLETE] life 1 of orders cannot be put back whole: not there any more: server1 (7001)
+
             [NOT KNOWN] server3 does not answer
         "#]].assert_eq(&text(&answer, "orders"));
     }
@@ -230,7 +240,8 @@ pub(crate) mod tests {
     #[test]
     fn nothing_is_said_of_hosts_that_were_not_heard() {
         assert_eq!(text(&ListTrashResponse::default(), ""), "Nothing is in the trash of any host.\n");
-        let answer = ListTrashResponse { entries: vec![], unknown: vec!["server3 does not answer".into()] };
+        let answer =
+            ListTrashResponse { unknown: vec!["server3 does not answer".into()], ..ListTrashResponse::default() };
         expect![[r#"
             Nothing of orders is in the trash of the hosts that were heard.
 

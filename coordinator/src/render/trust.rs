@@ -1,6 +1,6 @@
 //! How far a host is believed: a part of `muster hosts`, and the answers of `muster host`.
 
-use muster_proto::wire::{HostTrust, TrustState};
+use muster_proto::wire::{HostTrust, RemoveHostResponse, TrustState};
 use serde::Serialize;
 
 use super::{moment, some};
@@ -27,6 +27,7 @@ pub struct OneJson {
 pub struct RemovedJson {
     host: String,
     removed: bool,
+    left_behind: Vec<String>,
 }
 
 impl From<&HostTrust> for TrustJson {
@@ -50,9 +51,18 @@ impl OneJson {
 
 impl RemovedJson {
     /// That host.
-    pub fn new(host: &str) -> Self {
-        Self { host: host.to_owned(), removed: true }
+    pub fn new(host: &str, answer: &RemoveHostResponse) -> Self {
+        Self { host: host.to_owned(), removed: true, left_behind: answer.left_behind.clone() }
     }
+}
+
+/// A host that is forgotten, and what it may still have.
+pub fn removed(host: &str, answer: &RemoveHostResponse) -> String {
+    let left = match answer.left_behind.join(", ") {
+        none if none.is_empty() => none,
+        left => format!("a rebuild has left behind on it: {left}; none of that may run any more\n"),
+    };
+    format!("host {host} is forgotten\n{left}")
 }
 
 /// As people and scripts read it.

@@ -195,17 +195,38 @@ fn a_mount_point_is_not_moved() {
 #[test]
 fn a_trash_on_another_file_system_takes_nothing() {
     let _alone = alone();
-    let (base, _layout, dir) = directory();
+    let (base, layout, dir) = directory();
     let trash = base.path().join(".trash");
     let Some(mount) = Mount::new(&["-t", "tmpfs", "muster-test"], &trash) else { return };
-    refused(&dir, "BASE/7000 and the trash are not on one file system");
+    refused(&dir, "BASE and the trash are not on one file system");
+    assert!(matches!(layout.has_trash(), Err(Hindrance::OtherDisk(_))));
     drop(mount);
     let elsewhere = tempfile::tempdir().unwrap();
     fs::remove_dir(&trash).unwrap();
     symlink(elsewhere.path(), &trash).unwrap();
     let error = dir.set_aside_former(wipe(&leaving()), AT).unwrap_err();
-    assert!(matches!(error, Hindrance::Io(_)), "a link is no trash: {error}");
+    assert!(matches!(error, Hindrance::Trash { .. }), "a link is no trash: {error}");
     assert!(dir.path().join("dump.rdb").exists() && listing(elsewhere.path()).is_empty());
+}
+
+#[test]
+fn a_trash_that_was_tidied_away_is_made_anew_and_what_is_in_its_place_is_named() {
+    let _alone = alone();
+    let (base, layout, dir) = directory();
+    let trash = base.path().join(".trash");
+    assert!(layout.has_trash().is_ok());
+    fs::remove_dir(&trash).unwrap();
+    fs::write(&trash, "a file").unwrap();
+    let words = format!("{}, where it would go: Not a directory (os error 20)", trash.display());
+    assert_eq!(layout.has_trash().unwrap_err().to_string(), words);
+    assert_eq!(dir.set_aside_former(wipe(&leaving()), AT).unwrap_err().to_string(), words);
+    fs::remove_file(&trash).unwrap();
+    assert!(dir.set_aside_former(wipe(&leaving()), AT).unwrap().join("dump.rdb").exists());
+    dir.restore(&stamp()).unwrap();
+    fs::remove_dir(&trash).unwrap();
+    let error = dir.restore(&stamp());
+    assert!(error.is_ok(), "it is in its place: {error:?}");
+    assert!(layout.has_trash().is_ok() && listing(&trash).is_empty());
 }
 
 /// As a child that saves has it: inherited, while the server that took it is gone.

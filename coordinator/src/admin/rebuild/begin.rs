@@ -59,11 +59,14 @@ pub async fn apply(
     approval.is_typed()?;
     approval.is_fit()?;
     let record = shared.cluster(approval.spec.parts().name.as_str())?;
-    approval.looked_at_again(shared, &record).await?;
+    let looked = approval.looked_at_again(shared, &record).await;
     let _sole = shared.decide();
     if let Some(operation) = apply::answered(shared, &request.request_id, hash)? {
         return Ok(operation);
     }
+    // Whoever was faster stops the servers that do not answer now.
+    approval.is_next(shared)?;
+    looked?;
     approval.begin(shared, visit)
 }
 
@@ -131,6 +134,10 @@ impl Approval<'_> {
             return Err(Failure::new(Reason::ClientsWrite, format!("{unknown}; nothing was changed"))
                 .hint(format!("plan again: {command}; or say that you mean it: {command} --even-if-serving")));
         }
+        if let Some(finding) = doomed::no_trash(&now).into_iter().next() {
+            let message = format!("{}: {}; nothing was changed", self.spec.parts().name, finding.message);
+            return Err(Failure::new(Reason::PreflightFailed, message).hint(finding.cure));
+        }
         if self.rebuild.undo {
             self.is_still_there(shared, record).await?;
         }
@@ -154,8 +161,9 @@ impl Approval<'_> {
         }
     }
 
-    /// For whoever decides.
-    fn begin(&self, shared: &Arc<Shared>, visit: &Visit) -> Result<wire::Operation, Failure> {
+    /// Nobody else has begun something with the cluster: the record, and what would give way to this. For whoever
+    /// decides.
+    fn is_next(&self, shared: &Shared) -> Result<(ClusterRecord, Option<OperationId>), Failure> {
         let record = shared.cluster(self.spec.parts().name.as_str())?;
         protection::refuse(shared, &record)?;
         let superseded = free(shared, &record)?;
@@ -168,6 +176,12 @@ impl Approval<'_> {
         if open != self.rebuild.supersedes {
             return Err(self.stale("another operation has the cluster now"));
         }
+        Ok((record, superseded))
+    }
+
+    /// For whoever decides.
+    fn begin(&self, shared: &Arc<Shared>, visit: &Visit) -> Result<wire::Operation, Failure> {
+        let (record, superseded) = self.is_next(shared)?;
         let bars = shared.bars().map_err(store_failed)?;
         let back = |host: &&HostName| shared.inventory().away(host, &bars).is_none();
         if let Some(host) = self.fenced()?.iter().find(back) {

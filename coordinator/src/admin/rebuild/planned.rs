@@ -55,10 +55,12 @@ pub async fn plan(shared: &Arc<Shared>, request: wire::PlanRebuildRequest) -> Re
     let heard = shared.inventory().heard(&record.blueprint, &shared.bars().map_err(store_failed)?);
     let mut ours = own::ours(&record.blueprint, &heard.instances);
     own::add_left(&mut ours, &record.remnants);
+    let lives = shared.ledger.lives(record.blueprint.cluster_id).map_err(store_failed)?;
+    let last = target(&record, &lives).map(|ended| &ended.life.blueprint);
     let (answers, appraised, trash) = tokio::join!(
         shared.preflight(&draft.spec, draft.offset.get(), &ours),
         shared.appraise(&record.blueprint),
-        rummaged(shared, &record, &draft),
+        shared.rummage(last.map(Blueprint::hosts).unwrap_or_default(), Some(record.blueprint.cluster_id)),
     );
     let preflight_micros = micros(began.elapsed());
     let server = answers.values().find_map(|answer| preflight::server_of(answer.survey.as_ref().ok()?).ok());
@@ -86,6 +88,7 @@ pub async fn plan(shared: &Arc<Shared>, request: wire::PlanRebuildRequest) -> Re
         bus_offset: draft.offset.get(),
         server: server.as_ref().map(|server| server.version),
         supersedes,
+        buries: last.filter(|_| draft.back.is_none()).and_then(|last| buried(&record, last, &trash)),
         appraisals: &appraised,
     };
     findings.extend(doomed::findings(&question));
@@ -176,7 +179,12 @@ fn drafted(
     let seats: Vec<_> = placement.seats().map(|seat| (seat.host.clone(), seat.port)).collect();
     let others = shared.ledger.clusters().map_err(store_failed)?;
     let others = others.iter().filter(|other| other.blueprint.cluster != *name);
-    let quarantined = record.remnants.iter().filter(|remnant| !record.blueprint.hosts().contains(&remnant.host));
+    // Whoever was forgotten is believed to be gone for good.
+    let known = shared.known(record)?;
+    let quarantined = record
+        .remnants
+        .iter()
+        .filter(|remnant| known.contains(&remnant.host) && !record.blueprint.hosts().contains(&remnant.host));
     // Bus ports on which somebody who is not there listens, wherever that is: his peers must not be found there.
     let theirs =
         quarantined.map(|remnant| remnant.bus_port.saturating_sub(remnant.port.get())).collect::<BTreeSet<_>>();
@@ -192,14 +200,13 @@ fn drafted(
     Ok(Draft { spec, becomes: next_incarnation(record, &lives), placement, offset, back: None })
 }
 
-/// What is in the trash of those hosts that a life would come back on.
-async fn rummaged(
-    shared: &Arc<Shared>,
-    record: &ClusterRecord,
-    draft: &Draft,
-) -> BTreeMap<HostName, Result<wire::RummageResult, String>> {
-    let hosts = draft.back.as_ref().map(Blueprint::hosts).unwrap_or_default();
-    shared.rummage(hosts, Some(record.blueprint.cluster_id)).await
+/// The life that an undo brings back now, if something is left of it: the present one takes its place when it ends, if
+/// it has been a cluster.
+fn buried(record: &ClusterRecord, last: &Blueprint, trash: &doomed::Trash) -> Option<Incarnation> {
+    let life = last.incarnation;
+    let of = |found: &wire::RummageResult| found.directories.iter().any(|it| it.incarnation == life.0);
+    let left = trash.values().any(|found| found.as_ref().is_ok_and(of));
+    (left && rebuild::has_lived(record)).then_some(life)
 }
 
 /// Why hosts are not there, of those that have something of either life.

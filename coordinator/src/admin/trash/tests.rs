@@ -1,5 +1,7 @@
 //! What is found in the trash of two hosts, and what may be deleted from it.
 
+use std::collections::BTreeSet;
+
 use muster_proto::{
     AccessRole,
     access::{Rule, rule},
@@ -26,7 +28,27 @@ fn visit() -> Visit {
 fn directory(cluster: &str, incarnation: u64, port: u32) -> wire::Discarded {
     let name = format!("{port}-{cluster}-life{incarnation}");
     let cluster_id = if cluster == "orders" { ID.to_owned() } else { Uuid::from_u128(7).to_string() };
-    wire::Discarded { name, cluster: cluster.into(), cluster_id, incarnation, port, bytes: 1000, ..Default::default() }
+    let members = record(Goal::Running, true).blueprint.members;
+    let node_id = members.iter().find(|member| u32::from(member.port) == port).unwrap().node_id.to_string();
+    wire::Discarded {
+        name,
+        cluster: cluster.into(),
+        cluster_id,
+        incarnation,
+        life: incarnation,
+        node_id,
+        port,
+        bytes: 1000,
+        ..Default::default()
+    }
+}
+
+/// Life 2, which had instances at these ports.
+fn returnable(ports: &[u32]) -> Returnable {
+    let mut blueprint = record(Goal::Running, true).blueprint;
+    blueprint.incarnation = Incarnation(2);
+    blueprint.members.retain(|member| ports.contains(&u32::from(member.port)));
+    Returnable { blueprint, in_place: BTreeSet::new() }
 }
 
 /// Two hosts with a cluster, and lives of it and of another in their trash.
@@ -54,7 +76,7 @@ fn fleet() -> (Fleet, Asked) {
 
 async fn listed(fleet: &Fleet, cluster: &str) -> Result<(Vec<String>, Vec<String>), Failure> {
     let request = wire::ListTrashRequest { cluster: cluster.into() };
-    let answer = list(&fleet.shared, &request, &[(ClusterId(Uuid::nil()), Incarnation(2))]).await?;
+    let answer = list(&fleet.shared, &request, &[returnable(&[7000, 7001, 7003, 7004])]).await?;
     let line = |entry: wire::TrashEntry| {
         let undo = if entry.undoable { " undoable" } else { "" };
         format!("{}/{} {}:{}{undo}", entry.cluster, entry.incarnation, entry.host, entry.port)
@@ -84,6 +106,20 @@ async fn the_trash_of_all_hosts_is_one_list_that_says_what_can_come_back() {
     assert_eq!(unknown, ["server2: 7009-x: no stamp"]);
     let (entries, _) = listed(&fleet, "carts").await.unwrap();
     assert_eq!(entries.len(), 2, "one that is only in the trash");
+}
+
+#[tokio::test]
+async fn a_life_that_is_not_all_there_cannot_come_back_and_what_is_missing_is_said() {
+    let (fleet, _) = fleet();
+    let ports = [7000, 7001, 7002, 7003, 7004, 7005];
+    let request = wire::ListTrashRequest::default();
+    let answer = list(&fleet.shared, &request, &[returnable(&ports)]).await.unwrap();
+    assert!(answer.entries.iter().all(|entry| !entry.undoable), "{answer:?}");
+    let why = "life 2 of orders cannot be put back whole: not there any more: server1 (7002), server2 (7005)";
+    assert_eq!(answer.incomplete, [why]);
+    let other = wire::ListTrashRequest { cluster: "carts".into() };
+    let answer = list(&fleet.shared, &other, &[returnable(&ports)]).await.unwrap();
+    assert_eq!(answer.incomplete, [""; 0], "it is of another cluster");
 }
 
 #[tokio::test]

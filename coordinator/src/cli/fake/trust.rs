@@ -66,7 +66,7 @@ answers! {
         |answers, _| QuarantineHostResponse { trust: Some(answers.host.clone()) };
     revoke_host(RevokeHostRequest) -> RevokeHostResponse:
         |answers, _| RevokeHostResponse { trust: Some(answers.host.clone()) };
-    remove_host(RemoveHostRequest) -> RemoveHostResponse: |_, _| RemoveHostResponse {};
+    remove_host(RemoveHostRequest) -> RemoveHostResponse: |_, _| RemoveHostResponse::default();
     create_user(CreateUserRequest) -> CreateUserResponse: |answers, _| answers.create_user.clone();
     list_users(ListUsersRequest) -> ListUsersResponse: |answers, _| answers.list_users.clone();
     remove_user(RemoveUserRequest) -> RemoveUserResponse: |_, _| RemoveUserResponse {};

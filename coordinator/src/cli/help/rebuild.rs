@@ -71,8 +71,10 @@ HOW SERVERS STOP, AND WHAT CLIENTS SEE:
 
 WHAT IS REFUSED:
   A cluster that is protected (muster protect).
-  A cluster to which clients write (readers are no obstacle), and one of which a
-  server runs and does not answer, so that nobody knows it (NOT_APPRAISED).
+  A cluster to which clients write in the second in which it is looked at, twice:
+  for the plan, and when it is approved. Readers are no obstacle; who is connected
+  and writes seldom is not seen, and the plan says that somebody is connected.
+  One of which a server runs and does not answer (NOT_APPRAISED).
   --even-if-serving overrules both, of an undo too. What they write until their
   server stops is kept as KEEPS says; who tries again then writes into another
   cluster, and the two are never merged.
@@ -92,8 +94,10 @@ HOSTS THAT ARE AWAY:
   The host's directories are awaited from then on (Quarantined in muster status,
   which is not muster host quarantine): when its agent calls, it stops what runs
   there and sets it aside. The host is no part of the cluster then; to have it
-  again: muster rebuild NAME --file SPEC. There are four kinds of bus ports: where
-  it is never to come back, muster host remove HOST awaits it no longer.
+  again: muster rebuild NAME --file SPEC. Until then an undo is refused, and the
+  bus ports are not used again, of which there are four kinds. If the host is never
+  to come back: muster host remove HOST. (Is it enrolled again, it is set aside all
+  the same.)
   One that dies during FENCE is waited for. NEEDS OPERATOR is said when nothing
   has moved for verify_patience_ms of the coordinator's config (60 s); when it is
   back, it goes on. Gone for good: muster op cancel ID, and when that has ended,
@@ -105,7 +109,8 @@ UNDO:
   life is set aside, and the one before it renamed back and started, with the node
   ids and the spec that it had; clients keep the passwords that they have now. It
   goes back one life; twice is where you were; each time the hours of what is set
-  aside begin anew. It is refused where
+  aside begin anew. A rebuild of a cluster that was rebuilt before ends the undo of
+  that one (ENDS_UNDO). It is refused where
   there is no earlier life (NOTHING_TO_UNDO), where the trash has not all of it
   (TRASH_INCOMPLETE), and where a host of either life is away.
 
@@ -133,6 +138,8 @@ const REBUILD_JSON: &str = "JSON: {\"operation\": {...} or null, \"plan\": {...,
   changes            of the spec, a sentence each
   even_if_serving    as typed
   supersedes         the operation that gives way, or null
+  ends_undo_of       the life that --undo brings back now, and not any more then,
+                     or null
   doomed             what is set aside, each with host, address, port, node_id, life
     path             the directory; here and below null for what is not known
     role             \"master|replica\"
@@ -146,7 +153,8 @@ const REBUILD_JSON: &str = "JSON: {\"operation\": {...} or null, \"plan\": {...,
     error            why what is null above is not known
   returns            what comes back, each with host, address, port, node_id, life
     bytes            of its files
-    aside_unix_ms    since when it is in the trash; null: still in its place";
+    aside_unix_ms    since when it is in the trash; null: still in its place, or
+    missing          why it cannot come back: then the undo is refused; or null";
 
 /// `muster rebuild --help`, below the options: all of it.
 pub fn rebuild_long() -> String {
@@ -160,7 +168,8 @@ pub const TRASH: Help = Help {
         much, until when, and what brings it back.\n\n\
         The trash is <base_dir>/.trash on each host, and its agent empties it: `muster rebuild --help` says when. \
         UNTIL is when the first directory of a life goes by age; what an undo that is under way needs is never \
-        deleted. UNDO is there for the one life that an undo would put back now; no command brings back another. \
+        deleted. UNDO is there for the one life that an undo would put back now, if all of it is there \
+        ([INCOMPLETE] says what is not); no command brings back another. \
         With CLUSTER each directory is shown. A host that is not heard is named, and the exit code is then 1.\n\n\
         `purge` deletes for good, at once, on the hosts that are live. It shows what, and wants the name of the \
         cluster typed (--confirm NAME). The cluster is told by its id: a new one may have the old name. It takes the \
@@ -174,7 +183,7 @@ pub const TRASH: Help = Help {
 
 JSON: {\"entries\": [{\"cluster\", \"cluster_id\", \"incarnation\", \"host\", \"port\", \"life\",
         \"node_id\", \"name\", \"bytes\", \"aside_unix_ms\", \"until_unix_ms\": or null when not
-        by age, \"undoable\"}], \"unknown\": [...]}
+        by age, \"undoable\"}], \"unknown\": [...], \"incomplete\": [...]}
       purge: {\"purged\": [the same], \"errors\": [...]}",
 };
 

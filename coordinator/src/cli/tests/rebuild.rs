@@ -60,13 +60,14 @@ async fn a_rebuild_is_shown_confirmed_and_followed() {
             [OK] Every master took a write, every replica is in sync.
             Cluster orders is formed: PREFLIGHT 0.12 s, CONFIGURE 0.06 s, START 0.19 s, VERIFY 2.04 s; 2.41 s in all.
             --- stderr
+            Total: 6 directories, 7.2 GiB; 3600000 keys on 3 masters, 9 clients, 721 writes/s
             All 6 instances of orders are stopped, then their directories are renamed into .trash on their hosts, and a new, empty cluster is formed. Clients are cut off until it is formed.
             Until the first directory moves it can be called off (muster op cancel); afterwards it can be undone (muster rebuild orders --undo).
             Type orders to go on: operation 0199a2b4-0000-7000-8000-000000000001 (Ctrl-C stops watching, not the work)
             FENCE 4/6: server2:7004 saves
             WIPE 6/6
             FORMED 6/6 [done]: formed at incarnation 2
-            look at it: muster status orders; what was set aside: muster trash orders; take it back: muster rebuild orders --undo
+            look at it: muster status orders; what was set aside: muster trash orders; have incarnation 1 back: muster rebuild orders --undo
             --- exit 0
         "#]],
     );
@@ -135,6 +136,7 @@ async fn another_name_is_refused_and_nothing_was_changed() {
             --- stdout
 
             --- stderr
+            Total: 6 directories, 7.2 GiB; 3600000 keys on 3 masters, 9 clients, 721 writes/s
             All 6 instances of orders are stopped, then their directories are renamed into .trash on their hosts, and a new, empty cluster is formed. Clients are cut off until it is formed.
             Until the first directory moves it can be called off (muster op cancel); afterwards it can be undone (muster rebuild orders --undo).
             Type orders to go on: error: the name of orders was not typed
@@ -208,13 +210,14 @@ async fn an_undo_goes_the_same_way() {
             [OK] Every master took a write, every replica is in sync.
             Cluster orders is what it was before its rebuild: PREFLIGHT 0.12 s, CONFIGURE 0.06 s, START 0.19 s, VERIFY 2.04 s; 2.41 s in all.
             --- stderr
+            Total: 2 directories, 2.4 GiB; 2400000 keys on 2 masters, 6 clients, 480 writes/s
             All 2 instances of orders are stopped, then their directories are renamed into .trash on their hosts, and incarnation 1 is put back with the data that it had. Clients are cut off until it is formed.
             Until the first directory moves it can be called off (muster op cancel); afterwards it can be undone (muster rebuild orders --undo).
             Type orders to go on: operation 0199a2b4-0000-7000-8000-000000000001 (Ctrl-C stops watching, not the work)
             FENCE 4/6: server2:7004 saves
             WIPE 6/6
             FORMED 6/6 [done]: formed at incarnation 2
-            look at it: muster status orders; what was set aside: muster trash orders; take it back: muster rebuild orders --undo
+            look at it: muster status orders; what was set aside: muster trash orders; have incarnation 2 back: muster rebuild orders --undo
             --- exit 0
         "#]],
     );
@@ -369,15 +372,16 @@ async fn what_is_purged_is_shown_and_its_clusters_name_typed() {
     check(
         &world.run(&format!("{line} --confirm payments")).await,
         expect![[r#"
-        --- stdout
-        INSTANCE      CLUSTER  INCARNATION  NODE      SIZE     SET ASIDE             UNTIL                 DIRECTORY
-        server1:7000  orders   2            7000abcd  1.2 GiB  2026-11-22T22:00:07Z  2026-11-29T22:00:00Z  .trash/7000-orders-7000abcd-life2
+            --- stdout
+            INSTANCE      CLUSTER  INCARNATION  NODE      SIZE     SET ASIDE             UNTIL                 DIRECTORY
+            server1:7000  orders   2            7000abcd  1.2 GiB  2026-11-22T22:00:07Z  2026-11-29T22:00:00Z  .trash/7000-orders-7000abcd-life2
 
-        --- stderr
-        error: the name of orders was not typed
-        nothing was changed
-        --- exit 1
-    "#]],
+            --- stderr
+            error: --confirm says payments, and this is about orders
+                 hint: muster trash purge --cluster-id 6f1c2a34-8d1e-4b52-9f3a-0c5d7e9b1a2f --incarnation 2 --host server1 --confirm orders
+            nothing was changed
+            --- exit 64
+        "#]],
     );
     check(
         &world.typed(&line, "orders\n").await,

@@ -205,12 +205,13 @@ async fn what_cannot_be_taken_back_wants_the_name_typed() {
     check(
         &world.run("host remove server1 --confirm server2").await,
         expect![[r#"
-        --- stdout
-        --- stderr
-        error: the name of server1 was not typed
-        nothing was changed
-        --- exit 1
-    "#]],
+            --- stdout
+            --- stderr
+            error: --confirm says server2, and this is about server1
+                 hint: muster host remove server1 --confirm server1
+            nothing was changed
+            --- exit 64
+        "#]],
     );
     check(
         &world.typed("host revoke server1", "yes\n").await,
@@ -232,8 +233,8 @@ async fn what_cannot_be_taken_back_wants_the_name_typed() {
             host server1 is forgotten
             --- stderr
             All that is known of server1 is forgotten, its identity too. It is refused while the host has instances.
-            What a rebuild has left behind on it is awaited no longer, and its bus ports are free for others: nothing of it may run any more.
-            To come back it has to be enrolled like a new one: muster token create --host server1
+            What a rebuild has left behind on it holds nothing up any more, and its bus ports are free for others: nothing of it may run any more, and an undo that needs it needs the host.
+            To come back it has to be enrolled like a new one (muster token create --host server1); what was left behind is then stopped and set aside.
             Type server1 to go on: --- exit 0
         "#]],
     );

@@ -91,8 +91,12 @@ pub(crate) fn undo() -> Plan {
         life: 1,
         bytes: 734_003_200,
         aside_unix_ms,
+        missing: String::new(),
     };
     rebuild.returns = vec![back(1, 7000, PLANNED - 7_200_000), back(1, 7001, PLANNED - 7_199_000), back(2, 7003, 0)];
+    rebuild.returns.push(ReturningInstance { missing: "not there any more".into(), bytes: 0, ..back(2, 7004, 0) });
+    rebuild.changes = vec!["replicas: 1 becomes 2".into()];
+    rebuild.bus_offset_now = 11_000;
     plan
 }
 
@@ -157,7 +161,7 @@ fn what_is_not_known_and_who_is_not_there_is_said() {
         Operation 0199a2b4-0000-7000-8000-000000000001 cannot go on by itself, and gives way to this
         [SERVING] goes ahead although clients may write
         [FENCED] without server3: what comes back of that finds nobody, because bus ports change
-        Bus ports are client ports + 11000 from then on
+        Bus ports are client ports + 11000 from then on, and are + 10000 now
 
         Set aside, renamed into .trash on each host and not deleted:
         INSTANCE      NODE      ROLE    SIZE     KEYS     CLIENTS  WRITES/S  LAST SAVE  KEEPS             DIRECTORY
@@ -179,13 +183,15 @@ fn what_is_not_known_and_who_is_not_there_is_said() {
 fn an_undo_shows_what_comes_back_and_what_goes_instead() {
     expect![[r#"
         >>> Undo of the rebuild of orders: incarnation 2 ends, incarnation 1 comes back
+        Bus ports are client ports + 10000 from then on, and are + 11000 now
 
         Put back from .trash:
         INSTANCE      NODE      SIZE     SET ASIDE
         server1:7000  7000fedc  700 MiB  2 h ago (2026-11-22T19:45:00Z)
         server1:7001  7001fedc  700 MiB  119 min ago (2026-11-22T19:45:01Z)
         server2:7003  7003fedc  700 MiB  still in place
-        What clients have written since 2026-11-22T19:45:00Z is not in it: that is set aside now
+        server2:7004  7004fedc  0 B      NOT THERE ANY MORE
+        Nothing that clients have written to incarnation 2 is in it: that is set aside now
 
         Set aside instead, renamed into .trash on each host and not deleted:
         INSTANCE      NODE      ROLE    SIZE     KEYS     CLIENTS  WRITES/S  LAST SAVE  KEEPS             DIRECTORY
@@ -193,19 +199,25 @@ fn an_undo_shows_what_comes_back_and_what_goes_instead() {
         server1:7001  7001abcd  master  1.2 GiB  1200000  3        240       3 min ago  append-only file  /var/lib/muster/7001
         Total: 2 directories, 2.4 GiB; 2400000 keys on 2 masters, 6 clients, 480 writes/s
 
+        The spec changes:
+          replicas: 1 becomes 2
+
     "#]].assert_eq(&own_part(&undo()));
 }
 
 #[test]
 fn whoever_types_the_name_is_told_what_that_begins() {
     expect![[r#"
+        Total: 6 directories, 7.2 GiB; 3600000 keys on 3 masters, 9 clients, 721 writes/s
         All 6 instances of orders are stopped, then their directories are renamed into .trash on their hosts, and a new, empty cluster is formed. Clients are cut off until it is formed.
         Until the first directory moves it can be called off (muster op cancel); afterwards it can be undone (muster rebuild orders --undo).
         ---
-        All 3 instances of orders are stopped, then their directories are renamed into .trash on their hosts, and a new, empty cluster is formed. Clients are cut off until it is formed. server3 is fenced off and not waited for.
-        It cannot be called off, because what there is now is no whole cluster; it can be undone (muster rebuild orders --undo).
+        Total: 4 directories, 3.6 GiB; 2400000 keys on 2 masters, 6 clients, 480 writes/s at least; 2 not known
+        All 3 instances of orders are stopped, then their directories are renamed into .trash on their hosts, and a new, empty cluster is formed. Clients are cut off until it is formed. server3 is fenced off and not waited for; an undo waits until it is back.
+        It cannot be called off, because what there is now is no whole cluster; what can be brought back then is said by: muster trash orders.
         What server1:7001 holds is on no disk: it is lost.
         ---
+        Total: 2 directories, 2.4 GiB; 2400000 keys on 2 masters, 6 clients, 480 writes/s
         All 2 instances of orders are stopped, then their directories are renamed into .trash on their hosts, and incarnation 1 is put back with the data that it had. Clients are cut off until it is formed.
         Until the first directory moves it can be called off (muster op cancel); afterwards it can be undone (muster rebuild orders --undo).
     "#]].assert_eq(&[again(), without_a_host(), undo()].map(|plan| meaning(&plan) + "\n").join("---\n"));
@@ -263,6 +275,7 @@ fn a_rebuild_is_in_the_document_of_its_plan() {
               "writes_millihertz": null
             }
           ],
+          "ends_undo_of": null,
           "even_if_serving": true,
           "fenced": [
             "server3"
@@ -275,8 +288,19 @@ fn a_rebuild_is_in_the_document_of_its_plan() {
               "bytes": 734003200,
               "host": "server2",
               "life": 1,
+              "missing": null,
               "node_id": "7003fedcba7003fedcba7003fedcba7003fedcba",
               "port": 7003
+            },
+            {
+              "address": "127.0.0.2",
+              "aside_unix_ms": null,
+              "bytes": 0,
+              "host": "server2",
+              "life": 1,
+              "missing": "not there any more",
+              "node_id": "7004fedcba7004fedcba7004fedcba7004fedcba",
+              "port": 7004
             }
           ],
           "supersedes": "0199a2b4-0000-7000-8000-000000000001",
