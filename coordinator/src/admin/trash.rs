@@ -130,8 +130,8 @@ pub async fn purge(
         let _sole = shared.decide();
         if let Some(operation) = undoing(id, incarnation)? {
             let message = format!(
-                "operation {operation} sets aside or puts back what is to be deleted, or can be undone with it; nothing \
-                 was deleted"
+                "operation {operation} sets aside or puts back what is to be deleted, or can be undone with it; \
+                 nothing was deleted"
             );
             return Err(Failure::new(Reason::OperationBusy, message).hint(format!(
                 "wait for it (muster op watch {operation}), or delete an older life alone: --incarnation N"
