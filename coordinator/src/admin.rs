@@ -69,8 +69,7 @@ impl Admin {
         let roll = record.roll.as_ref().map(|roll| in_words(roll.operation)).transpose()?.unwrap_or_default();
         let rebuild = record.rebuild.as_ref().map(|rebuild| in_words(rebuild.operation)).transpose()?;
         let protection = protection::shown(&self.shared, record)?;
-        let quarantined = status::quarantined(record, &self.shared.known(record)?);
-        Ok(wire::Cluster { rotation, roll, rebuild: rebuild.unwrap_or_default(), protection, quarantined, ..cluster })
+        Ok(wire::Cluster { rotation, roll, rebuild: rebuild.unwrap_or_default(), protection, ..cluster })
     }
 
     fn status(&self, name: &str) -> Result<wire::GetStatusResponse, Failure> {

@@ -77,6 +77,9 @@ pub struct Remnant {
     pub bus_port: u16,
     /// Which life.
     pub former: Former,
+    /// Its host was forgotten: nobody waits for it any more, and it is set aside should it come back.
+    #[serde(default)]
+    pub forgotten: bool,
 }
 
 impl Remnant {
@@ -253,6 +256,7 @@ fn remnants(blueprint: &Blueprint, operation: OperationId) -> impl Iterator<Item
         port: member.port,
         bus_port: member.bus_port,
         former: Former { operation, incarnation, life, node_id: member.node_id },
+        forgotten: false,
     })
 }
 
@@ -291,6 +295,15 @@ impl ClusterRecord {
         let next = self.rebuild.as_ref().and_then(|rebuild| rebuild.next.as_ref());
         let blueprints = next.map(|next| &next.blueprint).into_iter().chain([&self.blueprint]);
         blueprints.into_iter().any(|blueprint| blueprint.members.iter().any(|member| member.host == *host))
+    }
+
+    /// What may still be in place, with that of a host not awaited any more.
+    pub fn without_awaiting(&self, host: &HostName) -> Vec<Remnant> {
+        let one = |remnant: &Remnant| {
+            let forgotten = remnant.forgotten || remnant.host == *host;
+            Remnant { forgotten, ..remnant.clone() }
+        };
+        self.remnants.iter().map(one).collect()
     }
 
     /// What may still be in place on a host, by port.

@@ -1,7 +1,6 @@
 //! What every service needs of trust: the door's names and keys, refusals in the audit, and the second person.
 
 use std::{
-    collections::BTreeSet,
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
@@ -163,12 +162,6 @@ impl Shared {
     pub fn knows(&self, host: &HostName) -> Result<bool, Failure> {
         let enrolled = self.ledger.host_trust(host).map_err(store_failed)?.is_some();
         Ok(enrolled || self.inventory().get(host).is_some())
-    }
-
-    /// Those of a cluster's hosts that are known: one that was forgotten may still have something of it.
-    pub fn known(&self, record: &ClusterRecord) -> Result<BTreeSet<HostName>, Failure> {
-        let one = |host: HostName| Ok(self.knows(&host)?.then_some(host));
-        record.hosts().into_iter().filter_map(|host| one(host).transpose()).collect()
     }
 
     /// What is known of an enrolled host.

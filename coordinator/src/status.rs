@@ -75,15 +75,15 @@ pub fn cluster(record: &ClusterRecord, operation: Option<OpState>) -> wire::Clus
         roll: String::new(),
         rebuild: String::new(),
         protection: String::new(),
-        quarantined: Vec::new(),
+        quarantined: quarantined(record),
     }
 }
 
-/// Directories of earlier lives on hosts that were not there, which are not set aside yet; by host and port. Of those
-/// `hosts` that are known: one that was forgotten is not awaited.
-pub fn quarantined(record: &ClusterRecord, hosts: &BTreeSet<HostName>) -> Vec<String> {
+/// Directories of earlier lives on hosts that were not there, which are not set aside yet and are awaited; by host and
+/// port.
+fn quarantined(record: &ClusterRecord) -> Vec<String> {
     let missing = |host: &HostName| record.rebuild.as_ref().is_none_or(|rebuild| rebuild.missing.contains(host));
-    let awaited = |remnant: &&Remnant| hosts.contains(&remnant.host) && missing(&remnant.host);
+    let awaited = |remnant: &&Remnant| !remnant.forgotten && missing(&remnant.host);
     let mut left: Vec<_> = record.remnants.iter().filter(awaited).collect();
     left.sort_by_key(|remnant| (&remnant.host, remnant.port, remnant.former.life));
     left.into_iter().map(Remnant::name).collect()

@@ -97,6 +97,9 @@ pub fn remove(shared: &Shared, visit: &Visit, name: &str) -> Result<wire::Remove
     let left_behind: Vec<_> = left.into_iter().map(Remnant::name).collect();
     let written = shared.ledger.write(|write| {
         write.forget_host(&host)?;
+        for record in clusters.iter().filter(|record| record.hosts().contains(&host)) {
+            write.remnants(&record.blueprint.cluster, &record.without_awaiting(&host))?;
+        }
         let left = left_behind.iter().map(|name| format!("; {name} was left behind there")).collect::<String>();
         write.audit(&visit.caller, &visit.from, "Trust/RemoveHost", &format!("{host}{left}"))?;
         Ok::<_, LedgerError>(())

@@ -180,11 +180,10 @@ fn drafted(
     let others = shared.ledger.clusters().map_err(store_failed)?;
     let others = others.iter().filter(|other| other.blueprint.cluster != *name);
     // Whoever was forgotten is believed to be gone for good.
-    let known = shared.known(record)?;
     let quarantined = record
         .remnants
         .iter()
-        .filter(|remnant| known.contains(&remnant.host) && !record.blueprint.hosts().contains(&remnant.host));
+        .filter(|remnant| !remnant.forgotten && !record.blueprint.hosts().contains(&remnant.host));
     // Bus ports on which somebody who is not there listens, wherever that is: his peers must not be found there.
     let theirs =
         quarantined.map(|remnant| remnant.bus_port.saturating_sub(remnant.port.get())).collect::<BTreeSet<_>>();
