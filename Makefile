@@ -52,7 +52,7 @@ demo-stop: ## Stop what `make demo KEEP=1` left up
 # compiled twice, and builds the daemons that the harness starts.
 test: setup ## All tests
 	cargo build --workspace --all-targets
-	cargo test --workspace --lib --bins
+	cargo test --workspace --lib --bin soak
 	cargo test --workspace --doc
 	cargo test --workspace --test '*' -- --test-threads=1
 
