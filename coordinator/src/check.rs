@@ -55,7 +55,7 @@ pub fn judge(
     let now = &common.topology;
     coverage(now, &seen, &silent_hosts(blueprint, answers), &mut verdict);
     roles(blueprint, now, &mut verdict);
-    rules(blueprint, asked, now, &mut verdict);
+    rules(blueprint, asked, now, stopped, &mut verdict);
     verdict.findings.sort();
     verdict
 }
@@ -233,8 +233,9 @@ fn roles(blueprint: &Blueprint, now: &Topology, verdict: &mut Verdict) {
     }
 }
 
-/// The placement rules, on what is and not on what was planned.
-fn rules(blueprint: &Blueprint, asked: Asked, now: &Topology, verdict: &mut Verdict) {
+/// The placement rules, on what is and not on what was planned. One that has handed over and was stopped at once may
+/// still be a master to the others, of no slots: it follows who took them.
+fn rules(blueprint: &Blueprint, asked: Asked, now: &Topology, stopped: &BTreeSet<NodeId>, verdict: &mut Verdict) {
     let shard_of: BTreeMap<NodeId, u32> =
         blueprint.members.iter().map(|member| (member.node_id, member.shard)).collect();
     let copy = |member: &Member| {
@@ -245,7 +246,7 @@ fn rules(blueprint: &Blueprint, asked: Asked, now: &Topology, verdict: &mut Verd
             name: member.name(),
             shard: shard_of.get(&leader).copied().unwrap_or(member.shard),
             slots: node.role.slots().to_vec(),
-            master: matches!(node.role, Role::Master { .. }),
+            master: matches!(&node.role, Role::Master { slots } if !slots.is_empty() || !stopped.contains(&node.id)),
         })
     };
     let copies: Vec<_> = blueprint.members.iter().filter_map(copy).collect();

@@ -320,3 +320,25 @@ fn hosts_and_instances_that_do_not_answer() {
     "#]],
     );
 }
+
+/// It handed over and was stopped before all others had heard of the first.
+#[test]
+fn one_that_was_stopped_as_soon_as_it_had_handed_over_is_still_a_copy_of_its_shard() {
+    let mut nodes = nodes();
+    let slots = nodes[0].role.slots().to_vec();
+    let gone = nodes[0].id;
+    let heir = nodes.iter().position(|node| node.role.master() == Some(gone)).unwrap();
+    nodes[0].role = Role::Master { slots: Vec::new() };
+    nodes[heir].role = Role::Master { slots };
+    let mut answers = all_see(nodes);
+    for status in answers.values_mut().flat_map(|answer| answer.as_mut().unwrap()).filter(|it| it.node_id == gone) {
+        (status.state, status.view) = (InstanceState::Stopped, None);
+    }
+    let fatal = |stopped: BTreeSet<NodeId>| {
+        let verdict = judge(&blueprint(), ASKED, &answers, &Bars::new(), &stopped);
+        let fatal = verdict.findings.into_iter().filter(|finding| finding.severity == Severity::Fatal);
+        fatal.map(|finding| finding.code).collect::<Vec<_>>()
+    };
+    assert_eq!(fatal(BTreeSet::from([gone])), [""; 0]);
+    assert_eq!(fatal(BTreeSet::new()), ["FEW_REPLICAS", "INSTANCE_SILENT", "MANY_MASTERS"]);
+}
