@@ -266,8 +266,11 @@ fn what_an_undo_that_is_under_way_needs_is_not_deleted() {
     let id = api.rebuild(blindly(back("orders"))).unwrap();
     world.until_operation(SOON, &id, "running", &["waiting for server1:7000"]);
     let refused = |api: &mut muster_tests::Api| {
-        let refused = api.purge(purge.clone()).unwrap_err();
-        assert!(refused.is(Reason::OperationBusy) && refused.message.contains(&id), "{refused:?}");
+        // Neither as one of all lives, nor by its number; and the present one neither, which is about to end.
+        for incarnation in [0, 1, 2] {
+            let refused = api.purge(PurgeTrashRequest { incarnation, ..purge.clone() }).unwrap_err();
+            assert!(refused.is(Reason::OperationBusy) && refused.message.contains(&id), "{incarnation}: {refused:?}");
+        }
         // A life that it does not need may go.
         let other = PurgeTrashRequest { incarnation: 9, ..purge.clone() };
         assert_eq!(api.purge(other).unwrap().purged.len(), 0);

@@ -153,8 +153,8 @@ const REBUILD_JSON: &str = "JSON: {\"operation\": {...} or null, \"plan\": {...,
     error            why what is null above is not known
   returns            what comes back, each with host, address, port, node_id, life
     bytes            of its files
-    aside_unix_ms    since when it is in the trash; null: still in its place, or
-    missing          why it cannot come back: then the undo is refused; or null";
+    aside_unix_ms    since when it is in the trash; null: in place, or missing
+    missing          why it cannot come back, so that undo is refused; or null";
 
 /// `muster rebuild --help`, below the options: all of it.
 pub fn rebuild_long() -> String {
